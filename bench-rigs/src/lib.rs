@@ -1,0 +1,1 @@
+//! Building blocks of whole-system tests: network namespaces, veth pairs, daemons, simulated clients.

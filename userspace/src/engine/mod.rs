@@ -1,0 +1,4 @@
+//! Decisions: one function from datagram to verdict, and one file a message.
+
+pub mod policy;
+pub mod reason;

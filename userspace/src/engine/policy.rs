@@ -1,0 +1,138 @@
+//! The compiled, immutable configuration: what the engine decides by. Made by the server from the file as written.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use crate::lease::{key::LinkId, pool::PoolId};
+
+/// Which kind of lease a client that can take either gets first (RFC 7618 §8 leaves it to policy).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Prefer {
+    /// A shared address, a whole one if those are exhausted.
+    #[default]
+    Shared,
+    /// A whole address, a shared one if those are exhausted.
+    Full,
+}
+
+/// How a new port set is picked from those that are free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum PsidChoice {
+    /// Unpredictably (RFC 7618 §10.1, RFC 6056).
+    #[default]
+    Random,
+    /// The lowest that is free.
+    Sequential,
+}
+
+/// What to do when a client reboots from another IPv6 source address (RFC 7618 §7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum BindSource {
+    /// Serve it, and count it.
+    #[default]
+    Log,
+    /// Refuse it: the client has to start with a DISCOVER.
+    Nak,
+}
+
+/// Lease times, all in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// Granted to a client that asks for nothing.
+    pub lease_seconds: u32,
+    /// The most that a client may ask for.
+    pub lease_seconds_max: u32,
+    /// How long an offered tuple waits for its REQUEST.
+    pub offer_hold_seconds: u32,
+    /// How long a freed tuple waits before another client gets it (RFC 6888 REQ-8).
+    pub hold_down_seconds: u32,
+    /// How long a declined tuple is held for nobody.
+    pub decline_hold_seconds: u32,
+}
+
+/// A place where clients are attached, and the pools that serve it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Pools of shared addresses, in the order of preference.
+    pub shared: Vec<PoolId>,
+    /// Pools of whole addresses, in the order of preference.
+    pub full: Vec<PoolId>,
+    /// For clients that can take either.
+    pub prefer: Prefer,
+}
+
+/// An IPv6 prefix without host bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Prefix {
+    /// First address.
+    pub address: Ipv6Addr,
+    /// Length in bits, 0 to 128.
+    pub length: u8,
+}
+
+impl Prefix {
+    /// Whether `address` is inside.
+    pub fn contains(self, address: Ipv6Addr) -> bool {
+        let differing = u128::from(self.address) ^ u128::from(address);
+        self.length == 0 || differing >> (128 - u32::from(self.length.min(128))) == 0
+    }
+}
+
+/// One table of a link's `match` list. Every key that is given must fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Match {
+    /// The innermost usable link-address of the relay chain.
+    pub link_address: Option<Prefix>,
+    /// The innermost relay's peer-address, or the IPv6 source of a direct client.
+    pub source: Option<Prefix>,
+    /// The receiving interface's index.
+    pub interface: Option<u32>,
+    /// The Interface-Id option of the relay closest to the client.
+    pub interface_id: Option<Vec<u8>>,
+    /// The Remote-Id option of the relay closest to the client, enterprise number included.
+    pub remote_id: Option<Vec<u8>>,
+}
+
+/// The whole compiled configuration of the engine.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// DHCPv4 server identifier, option 54.
+    pub server_id: Ipv4Addr,
+    /// Answer for clients and addresses that we do not know with a NAK instead of silence.
+    pub authoritative: bool,
+    /// Lease times.
+    pub times: Times,
+    /// Links; a [`LinkId`] is an index.
+    pub links: Vec<Link>,
+    /// Which packets belong to which link.
+    pub matches: Vec<(Match, LinkId)>,
+    /// RENEWING without option 159 by the owner of exactly that address: extend it instead of a NAK.
+    pub accept_renew_without_159: bool,
+    /// What to do when a client reboots from another source.
+    pub bind_source: BindSource,
+    /// Serve whole addresses only, whatever a client asks for (RFC 7618 §8.1).
+    pub ignore_159: bool,
+    /// How port sets are picked.
+    pub psid_choice: PsidChoice,
+    /// Reply to a direct client's UDP source port instead of 546.
+    pub reply_to_source_port: bool,
+    /// Pad DHCPv4 messages to the 300 octets of BOOTP (RFC 1542 §2.1).
+    pub pad_to_300: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_contains_its_addresses_and_no_others() {
+        let prefix = |address: &str, length| Prefix { address: address.parse().unwrap(), length };
+        let net = prefix("2001:db8:1::", 64);
+        assert!(net.contains("2001:db8:1::ffff".parse().unwrap()));
+        assert!(!net.contains("2001:db8:1:1::".parse().unwrap()));
+        assert!(prefix("::", 0).contains("2001:db8::1".parse().unwrap()));
+        assert!(prefix("2001:db8::1", 128).contains("2001:db8::1".parse().unwrap()));
+        assert!(!prefix("2001:db8::1", 128).contains("2001:db8::2".parse().unwrap()));
+    }
+}

@@ -1,0 +1,65 @@
+//! Who a client is: a keyed hash of its identity, and that identity's place in the table of bindings.
+
+use std::hash::Hasher as _;
+
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+/// Numbers a link of the configuration. Never leaves memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId(pub u16);
+
+/// What the octets of an identity are (RFC 2131 §4.2, RFC 4361 §6.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdentityKind {
+    /// Option 61, opaque.
+    ClientIdentifier,
+    /// `htype` and `chaddr`, where option 61 is missing.
+    HardwareAddress,
+}
+
+/// The secret under which identities are hashed. Made once, kept in the log: no client can aim at a bucket.
+#[derive(Clone, Copy)]
+pub struct IdentitySecret(pub [u8; 16]);
+
+impl IdentitySecret {
+    /// The identity of a client, the same at every start of the server and on every link.
+    pub fn identify(&self, kind: IdentityKind, octets: &[u8]) -> ClientIdentity {
+        let mut hasher = SipHasher13::new_with_key(&self.0);
+        hasher.write_u8(kind as u8);
+        hasher.write(octets);
+        ClientIdentity(hasher.finish128().as_u128())
+    }
+}
+
+/// A client, wherever it is. This is what records carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientIdentity(pub u128);
+
+impl ClientIdentity {
+    /// A client on a link: one lease each.
+    pub fn on(self, link: LinkId) -> BindingKey {
+        // Odd, so that links differ; the sum stays as uniform as the keyed hash.
+        const STRIDE: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+        BindingKey(self.0.wrapping_add(STRIDE.wrapping_mul(u128::from(link.0))))
+    }
+}
+
+/// The key of a binding: a client on a link. In memory only, since it holds a link's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BindingKey(pub u128);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_differ_by_secret_kind_octets_and_link() {
+        let secret = IdentitySecret([7; 16]);
+        let one = secret.identify(IdentityKind::ClientIdentifier, b"one");
+        assert_eq!(one, secret.identify(IdentityKind::ClientIdentifier, b"one"));
+        assert_ne!(one, secret.identify(IdentityKind::HardwareAddress, b"one"));
+        assert_ne!(one, secret.identify(IdentityKind::ClientIdentifier, b"two"));
+        assert_ne!(one, IdentitySecret([8; 16]).identify(IdentityKind::ClientIdentifier, b"one"));
+        assert_ne!(one.on(LinkId(0)), one.on(LinkId(1)));
+    }
+}

@@ -1,0 +1,232 @@
+//! The record: 128 octets that say everything about one slot. Everything a worker promises leaves as one.
+//!
+//! Replaying records in any order gives the same state, because each is the whole image of its slot and the
+//! greatest stamp wins.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use zerocopy::{
+    FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
+    little_endian::{U16, U32, U64, U128},
+};
+
+use super::{key::ClientIdentity, stamp::Stamp};
+
+/// Octets of a [`Record`], in memory and in the log.
+pub const RECORD_LENGTH: usize = 128;
+
+/// Octets of a client identifier that a record has room for. RFC 4361 identifiers are 8 to 135 long.
+pub const CLIENT_LENGTH_MAX: usize = 44;
+
+/// `expires` of a lease that never ends (RFC 2131 §3.3).
+pub const NEVER: u32 = u32::MAX;
+
+/// What a record says of its slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Leased until `expires`.
+    Bound,
+    /// Given up: released, or left for another slot. Held for its last client until the hold-down is over.
+    Former,
+    /// Declined (RFC 2131 §4.3.3): held for nobody until `expires`.
+    Quarantined,
+}
+
+/// What is leased: an address, and the ports of it. The same in a record whatever the configuration says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tuple {
+    /// The shared or whole address.
+    pub address: Ipv4Addr,
+    /// Offset bits, `a` of RFC 7597 §5.1.
+    pub offset: u8,
+    /// Bits of the PSID, `k`; 0 is a whole address.
+    pub psid_length: u8,
+    /// The port set, right-aligned: 0 to 2^k - 1.
+    pub psid: u16,
+}
+
+impl Tuple {
+    /// The tuple as one integer, for maps.
+    pub fn packed(self) -> u64 {
+        u64::from(u32::from(self.address)) << 32
+            | u64::from(self.offset) << 24
+            | u64::from(self.psid_length) << 16
+            | u64::from(self.psid)
+    }
+}
+
+/// The full image of one slot, as it is written to the log. All integers are little-endian.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, PartialEq, Eq)]
+#[repr(C)]
+pub struct Record {
+    stamp: U64,
+    identity: U128,
+    expires: U32,
+    address: U32,
+    offset: u8,
+    psid_length: u8,
+    psid: U16,
+    state: u8,
+    flags: u8,
+    client_length: U16,
+    source: [u8; 16],
+    softwire: [u8; 16],
+    softwire_changed: U32,
+    site: U64,
+    client: [u8; CLIENT_LENGTH_MAX],
+}
+
+/// The identity is `htype` and `chaddr`, not option 61.
+const FLAG_HARDWARE: u8 = 1;
+
+const _: () = assert!(size_of::<Record>() == RECORD_LENGTH);
+
+/// A record's content, named and typed: what [`Record::new`] takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Content<'a> {
+    /// Orders this record among those of its slot.
+    pub stamp: Stamp,
+    /// The client.
+    pub identity: ClientIdentity,
+    /// What is leased.
+    pub tuple: Tuple,
+    /// What becomes of it.
+    pub state: State,
+    /// End of the lease or of the quarantine, in seconds since the epoch; [`NEVER`] for an infinite lease.
+    pub expires: u32,
+    /// IPv6 address the client's message came from, or the innermost relay's peer-address.
+    pub source: Ipv6Addr,
+    /// Octets of the identity; of longer ones the first [`CLIENT_LENGTH_MAX`] are kept.
+    pub client: &'a [u8],
+    /// Whether `client` is `htype` and `chaddr` in place of option 61.
+    pub hardware: bool,
+}
+
+impl Record {
+    /// A record with this content.
+    pub fn new(content: &Content<'_>) -> Record {
+        let mut client = [0; CLIENT_LENGTH_MAX];
+        let kept = content.client.len().min(CLIENT_LENGTH_MAX);
+        client[..kept].copy_from_slice(&content.client[..kept]);
+        Record {
+            stamp: content.stamp.0.into(),
+            identity: content.identity.0.into(),
+            expires: content.expires.into(),
+            address: u32::from(content.tuple.address).into(),
+            offset: content.tuple.offset,
+            psid_length: content.tuple.psid_length,
+            psid: content.tuple.psid.into(),
+            state: match content.state {
+                State::Bound => 1,
+                State::Former => 2,
+                State::Quarantined => 3,
+            },
+            flags: if content.hardware { FLAG_HARDWARE } else { 0 },
+            client_length: u16::try_from(content.client.len()).unwrap_or(u16::MAX).into(),
+            source: content.source.octets(),
+            softwire: [0; 16],
+            softwire_changed: 0.into(),
+            site: 0.into(),
+            client,
+        }
+    }
+
+    /// Orders this record among those of its slot.
+    pub fn stamp(&self) -> Stamp {
+        Stamp(self.stamp.get())
+    }
+
+    /// The client.
+    pub fn identity(&self) -> ClientIdentity {
+        ClientIdentity(self.identity.get())
+    }
+
+    /// What is leased.
+    pub fn tuple(&self) -> Tuple {
+        Tuple {
+            address: Ipv4Addr::from(self.address.get()),
+            offset: self.offset,
+            psid_length: self.psid_length,
+            psid: self.psid.get(),
+        }
+    }
+
+    /// What becomes of the slot; `None` in a record of a later version.
+    pub fn state(&self) -> Option<State> {
+        match self.state {
+            1 => Some(State::Bound),
+            2 => Some(State::Former),
+            3 => Some(State::Quarantined),
+            _ => None,
+        }
+    }
+
+    /// End of the lease or of the quarantine, in seconds since the epoch.
+    pub fn expires(&self) -> u32 {
+        self.expires.get()
+    }
+
+    /// IPv6 address the client's message came from.
+    pub fn source(&self) -> Ipv6Addr {
+        Ipv6Addr::from(self.source)
+    }
+
+    /// The identity's octets, or the first of them if it is longer than [`CLIENT_LENGTH_MAX`].
+    pub fn client(&self) -> &[u8] {
+        &self.client[..usize::from(self.client_length.get()).min(CLIENT_LENGTH_MAX)]
+    }
+
+    /// Whether [`client`](Self::client) is `htype` and `chaddr` in place of option 61.
+    pub fn hardware(&self) -> bool {
+        self.flags & FLAG_HARDWARE != 0
+    }
+}
+
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Record")
+            .field("stamp", &self.stamp())
+            .field("identity", &self.identity())
+            .field("tuple", &self.tuple())
+            .field("state", &self.state())
+            .field("expires", &self.expires())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_gives_back_what_it_was_made_of() {
+        let long = [9_u8; 60];
+        for client in [&b"client"[..], &long] {
+            let content = Content {
+                stamp: Stamp(17),
+                identity: ClientIdentity(u128::MAX - 3),
+                tuple: Tuple {
+                    address: Ipv4Addr::new(192, 0, 2, 18),
+                    offset: 6,
+                    psid_length: 8,
+                    psid: 0x34,
+                },
+                state: State::Former,
+                expires: 99,
+                source: "2001:db8::1".parse().unwrap(),
+                client,
+                hardware: true,
+            };
+            let record = Record::new(&content);
+            let again = Record::read_from_bytes(record.as_bytes()).unwrap();
+            assert_eq!(again.stamp(), content.stamp);
+            assert_eq!(again.identity(), content.identity);
+            assert_eq!(again.tuple(), content.tuple);
+            assert_eq!(again.state(), Some(State::Former));
+            assert_eq!(again.expires(), 99);
+            assert_eq!(again.source(), content.source);
+            assert_eq!(again.client(), &client[..client.len().min(CLIENT_LENGTH_MAX)]);
+            assert!(again.hardware());
+        }
+    }
+}
