@@ -1,4 +1,5 @@
 //! Decisions: one function from datagram to verdict, and one file a message.
 
+pub mod choose;
 pub mod policy;
 pub mod reason;

@@ -47,6 +47,9 @@ pub struct Times {
     pub hold_down_seconds: u32,
     /// How long a declined tuple is held for nobody.
     pub decline_hold_seconds: u32,
+    /// A REQUEST within this share of the lease, counted from its last record, is answered out of that record:
+    /// a flood of renewals does not become a flood of writes. 0 writes every time.
+    pub early_renewal_percent: u8,
 }
 
 /// A place where clients are attached, and the pools that serve it.
