@@ -90,9 +90,12 @@ impl Chooser {
     }
 }
 
+/// The rules of prefixes of one length, sorted by address.
+type SameLength = Vec<(u128, Vec<Rule>)>;
+
 /// Rules by prefix: one sorted list a prefix length, the longest first.
 #[derive(Debug, Default)]
-struct PrefixTable(Vec<(u8, Vec<(u128, Vec<Rule>)>)>);
+struct PrefixTable(Vec<(u8, SameLength)>);
 
 impl PrefixTable {
     fn insert(&mut self, prefix: Prefix, rule: Rule) {

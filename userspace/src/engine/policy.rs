@@ -99,6 +99,10 @@ pub struct Match {
 
 /// The whole compiled configuration of the engine.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an independent switch of the operator's"
+)]
 pub struct Policy {
     /// DHCPv4 server identifier, option 54.
     pub server_id: Ipv4Addr,
