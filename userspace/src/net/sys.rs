@@ -1,0 +1,184 @@
+//! The few system calls that the standard library has no word for.
+
+use std::{
+    io,
+    mem::{size_of, zeroed},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    time::Duration,
+};
+
+use caps::{CapSet, Capability};
+
+/// Turns the result of a system call into a [`Result`].
+pub(super) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Wakes a thread that sleeps in [`Port::wait`](super::Port::wait): an eventfd.
+#[derive(Debug)]
+pub struct WakeFd(OwnedFd);
+
+impl WakeFd {
+    /// A new one, not rung.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: no pointers are passed.
+        let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        // SAFETY: eventfd gave us this descriptor and nobody else owns it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Wakes whoever waits, now or next. Any thread may call it.
+    pub fn ring(&self) {
+        let one = 1_u64;
+        // SAFETY: the pointer is to eight readable octets. The write can fail only if the counter is full, and
+        // then the sleeper is awake.
+        unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
+    }
+
+    /// Forgets that it was rung.
+    pub fn reset(&self) {
+        let mut count = 0_u64;
+        // SAFETY: the pointer is to eight writable octets. The read can fail only if there is nothing to forget.
+        unsafe { libc::read(self.0.as_raw_fd(), (&raw mut count).cast(), size_of::<u64>()) };
+    }
+}
+
+impl AsFd for WakeFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Waits until one of `descriptors` has what it waits for, or `timeout_ms` have passed. A signal ends it early.
+pub(super) fn poll(descriptors: &mut [libc::pollfd], timeout_ms: u32) -> io::Result<()> {
+    let timeout = libc::c_int::try_from(timeout_ms).unwrap_or(libc::c_int::MAX);
+    let count = descriptors.len() as libc::nfds_t;
+    // SAFETY: pointer and count are those of one slice.
+    match check(unsafe { libc::poll(descriptors.as_mut_ptr(), count, timeout) }) {
+        Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// An entry of [`poll`]'s list that waits for something to read.
+pub(super) fn readable(fd: BorrowedFd<'_>) -> libc::pollfd {
+    libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 }
+}
+
+/// Time since the machine was started, sleep included. It never steps (`CLOCK_BOOTTIME`).
+pub fn boottime() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a writable timespec. The call cannot fail for this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Runs the calling thread on core `cpu` only.
+pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
+    // SAFETY: a cpu_set_t is an array of integers, for which zero is a value.
+    let mut set: libc::cpu_set_t = unsafe { zeroed() };
+    if cpu >= libc::CPU_SETSIZE as usize {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: `cpu` was just checked against the size of the set.
+    unsafe { libc::CPU_SET(cpu, &mut set) };
+    // SAFETY: pointer and size are those of `set`; 0 is the calling thread.
+    check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) })?;
+    Ok(())
+}
+
+/// The cores on which the calling thread may run.
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+    // SAFETY: as in `pin_to_cpu`.
+    let mut set: libc::cpu_set_t = unsafe { zeroed() };
+    // SAFETY: pointer and size are those of `set`; 0 is the calling thread.
+    check(unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) })?;
+    let cpus = 0..libc::CPU_SETSIZE as usize;
+    // SAFETY: every index is below the size of the set.
+    Ok(cpus.filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &set) }).collect())
+}
+
+/// Puts the calling thread into the round-robin real-time class (needs `CAP_SYS_NICE`).
+pub fn set_round_robin(priority: i32) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: priority };
+    // SAFETY: the pointer is to a sched_param; 0 is the calling thread.
+    check(unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const parameters) })?;
+    Ok(())
+}
+
+/// Keeps all memory of the process, present and future, in RAM (needs `CAP_IPC_LOCK`).
+pub fn lock_memory() -> io::Result<()> {
+    // SAFETY: no pointers are passed.
+    check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) })?;
+    Ok(())
+}
+
+/// Names of those of `needed` that the calling thread has not got.
+pub fn missing_capabilities(needed: &[Capability]) -> Vec<String> {
+    let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
+    needed.iter().filter(|&&capability| !has(capability)).map(ToString::to_string).collect()
+}
+
+/// What AF_XDP needs: to attach a program, to load it, to open a raw socket.
+pub const XDP_CAPABILITIES: [Capability; 3] =
+    [Capability::CAP_NET_ADMIN, Capability::CAP_BPF, Capability::CAP_NET_RAW];
+
+/// What the UDP socket needs: to bind port 547.
+pub const UDP_CAPABILITIES: [Capability; 1] = [Capability::CAP_NET_BIND_SERVICE];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_rung(wake: &WakeFd) -> bool {
+        let mut list = [readable(wake.as_fd())];
+        poll(&mut list, 0).unwrap();
+        list[0].revents & libc::POLLIN != 0
+    }
+
+    #[test]
+    fn a_bell_is_heard_until_it_is_reset() {
+        let wake = WakeFd::new().unwrap();
+        assert!(!is_rung(&wake));
+        wake.reset();
+        std::thread::scope(|scope| {
+            scope.spawn(|| wake.ring());
+        });
+        wake.ring();
+        assert!(is_rung(&wake));
+        wake.reset();
+        assert!(!is_rung(&wake));
+    }
+
+    #[test]
+    fn a_thread_can_be_pinned_to_a_core_it_may_use_and_to_no_other() {
+        std::thread::spawn(|| {
+            let cpu = *allowed_cpus().unwrap().last().unwrap();
+            pin_to_cpu(cpu).unwrap();
+            assert_eq!(allowed_cpus().unwrap(), [cpu]);
+            assert!(pin_to_cpu(usize::MAX).is_err());
+            assert_eq!(allowed_cpus().unwrap(), [cpu]);
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn boottime_goes_forward() {
+        let before = boottime();
+        assert!(before > Duration::ZERO);
+        assert!(boottime() >= before);
+    }
+
+    #[test]
+    fn missing_capabilities_are_named() {
+        std::thread::spawn(|| {
+            caps::clear(None, CapSet::Effective).unwrap();
+            assert_eq!(missing_capabilities(&UDP_CAPABILITIES), ["CAP_NET_BIND_SERVICE"]);
+            assert_eq!(missing_capabilities(&XDP_CAPABILITIES).len(), 3);
+        })
+        .join()
+        .unwrap();
+    }
+}
