@@ -3,3 +3,4 @@
 pub mod choose;
 pub mod policy;
 pub mod reason;
+pub mod times;

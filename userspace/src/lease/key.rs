@@ -24,9 +24,18 @@ pub struct IdentitySecret(pub [u8; 16]);
 impl IdentitySecret {
     /// The identity of a client, the same at every start of the server and on every link.
     pub fn identify(&self, kind: IdentityKind, octets: &[u8]) -> ClientIdentity {
+        self.identify_pieces(kind, std::iter::once(octets))
+    }
+
+    /// The same for octets that stand in several places (RFC 3396): only their concatenation counts.
+    pub fn identify_pieces<'a>(
+        &self,
+        kind: IdentityKind,
+        pieces: impl Iterator<Item = &'a [u8]>,
+    ) -> ClientIdentity {
         let mut hasher = SipHasher13::new_with_key(&self.0);
         hasher.write_u8(kind as u8);
-        hasher.write(octets);
+        pieces.for_each(|piece| hasher.write(piece));
         ClientIdentity(hasher.finish128().as_u128())
     }
 }
@@ -61,5 +70,7 @@ mod tests {
         assert_ne!(one, secret.identify(IdentityKind::ClientIdentifier, b"two"));
         assert_ne!(one, IdentitySecret([8; 16]).identify(IdentityKind::ClientIdentifier, b"one"));
         assert_ne!(one.on(LinkId(0)), one.on(LinkId(1)));
+        let pieces = [&b"o"[..], b"", b"ne"].into_iter();
+        assert_eq!(one, secret.identify_pieces(IdentityKind::ClientIdentifier, pieces));
     }
 }
