@@ -1,11 +1,26 @@
 //! Octets to values and back: no I/O, no allocation, no `unsafe`, and no panic on any input.
 //!
-//! Two families of types. *Views* borrow the octets of a packet and are checked once, when they are made; after
-//! that every accessor is total. *Emitters* write into a caller's buffer through a [`Writer`](writer::Writer),
-//! which remembers an overflow instead of panicking. [`Malformed`] names each way in which octets can fail to be
-//! a message, so that the caller can count it under its own name.
+//! Two families of types. *Views* borrow the octets of a packet and are checked once, when they are
+//! made; after that every accessor is total. *Emitters* write into a caller's buffer through a
+//! [`Writer`](writer::Writer), which remembers an overflow instead of panicking. [`Malformed`]
+//! names each way in which octets can fail to be a message, so that the caller can count it under
+//! its own name.
 
+#![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::as_conversions, clippy::indexing_slicing))]
+
+pub mod checksum;
 pub mod datagram;
+pub mod dhcpv4;
+pub mod dhcpv6;
+pub mod frame;
+pub mod identity;
+pub mod portparams;
+pub mod writer;
+
+#[cfg(test)]
+#[path = "../../tests/vectors/mod.rs"]
+pub(crate) mod vectors;
 
 use std::fmt;
 
@@ -38,7 +53,8 @@ pub enum Malformed {
     BadOp,
     /// `hlen` is greater than the 16 octets of `chaddr` (RFC 2131 §2).
     BadHardwareLength,
-    /// An option that decides the message's meaning (50, 53, 54, 61) has a length that its RFC forbids.
+    /// An option that decides the message's meaning (50, 53, 54, 61) has a length that its RFC
+    /// forbids.
     BadOptionLength,
     /// A DHCPv4 option runs past the field that holds it (RFC 2131 §4.1).
     OptionOverrun,

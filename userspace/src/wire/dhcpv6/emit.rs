@@ -1,0 +1,160 @@
+//! Writing the envelope: the headers and relay levels around a DHCPv4 message.
+//!
+//! The DHCPv4 message is written where it will stay; only then are the lengths around it known.
+//! Until then each length field holds the distance back to the length field of the level outside
+//! it, so that no list of levels is kept.
+
+use std::net::Ipv6Addr;
+
+use super::{
+    DHCPV4_QUERY, DHCPV4_RESPONSE, FLAG_UNICAST, OPTION_CLIENT_LINK_LAYER, OPTION_DHCPV4_MESSAGE,
+    OPTION_ECHO_REQUEST, OPTION_INTERFACE_ID, OPTION_RELAY_MESSAGE, OPTION_RELAY_PORT,
+    OPTION_REMOTE_ID, RELAY_FORWARD, RELAY_REPLY, Relay, Relays,
+};
+use crate::wire::writer::Writer;
+
+/// The most codes of an Echo Request option that are honoured at one level. RFC 4994 knows no
+/// limit; without one a single datagram could ask for 16,000 codes among 16,000 options.
+pub const ERO_CODES_MAX: usize = 32;
+
+/// A message whose lengths are still open. [`finish`](Envelope::finish) it when the DHCPv4 message
+/// is written.
+#[derive(Debug)]
+#[must_use = "the lengths of the message are not written yet"]
+pub struct Envelope {
+    /// Where the innermost open length field is: that of option 87.
+    innermost: usize,
+}
+
+impl Envelope {
+    /// Closes all levels. Everything written since is the content of option 87.
+    #[inline]
+    pub fn finish(self, w: &mut Writer<'_>) {
+        let end = w.len();
+        let mut at = self.innermost;
+        while let Some(back) = w.peek_u16(at).filter(|_| !w.overflowed()) {
+            let length = end.saturating_sub(at).saturating_sub(size_of::<u16>());
+            match u16::try_from(length) {
+                Ok(length) => w.patch_u16(at, length),
+                Err(_) => w.overflow(),
+            }
+            if back == 0 {
+                break;
+            }
+            at = at.saturating_sub(usize::from(back));
+        }
+    }
+}
+
+/// Opens an option whose length is not known yet, inside the one whose length is open at `outside`.
+#[inline]
+fn open(w: &mut Writer<'_>, code: u16, outside: Option<usize>) -> usize {
+    w.u16(code);
+    let at = w.len();
+    match u16::try_from(outside.map_or(0, |outside| at.saturating_sub(outside))) {
+        Ok(back) => w.u16(back),
+        Err(_) => w.overflow(),
+    }
+    at
+}
+
+/// One DHCPv6 option.
+pub fn put_option(w: &mut Writer<'_>, code: u16, content: &[u8]) {
+    w.u16(code);
+    match u16::try_from(content.len()) {
+        Ok(length) => w.u16(length),
+        Err(_) => w.overflow(),
+    }
+    w.bytes(content);
+}
+
+/// Begins the answer to what came through `relays`: a Relay-reply for each Relay-forward, and
+/// inside them a DHCPv4-response up to the header of option 87 (RFC 7341 §11, RFC 8415 §19.3).
+///
+/// Each level repeats hop-count, link-address and peer-address, Interface-Id (RFC 8415 §21.18),
+/// Relay Source Port (RFC 8357 §5.2) and what its Echo Request asks for (RFC 4994 §5). The 24 flags
+/// are 0 (RFC 7341 §6.4).
+#[inline]
+pub fn begin_response(w: &mut Writer<'_>, relays: Relays<'_>) -> Envelope {
+    let mut outside = None;
+    for relay in relays {
+        w.u8(RELAY_REPLY);
+        w.array(relay.copied());
+        echo(w, relay);
+        outside = Some(open(w, OPTION_RELAY_MESSAGE, outside));
+    }
+    begin_message(w, DHCPV4_RESPONSE, 0, outside)
+}
+
+/// Begins a DHCPv4-query as a client sends it. `unicast` is flag U (RFC 7341 §6.3).
+pub fn begin_query(w: &mut Writer<'_>, unicast: bool) -> Envelope {
+    begin_message(w, DHCPV4_QUERY, if unicast { FLAG_UNICAST } else { 0 }, None)
+}
+
+/// One level of Relay-forward to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct RelayForward<'a> {
+    /// Relays between this one and the client.
+    pub hop_count: u8,
+    /// An address of the client's link, or unspecified.
+    pub link_address: Ipv6Addr,
+    /// Where the relay got the message from.
+    pub peer_address: Ipv6Addr,
+    /// Content of Interface-Id (18).
+    pub interface_id: Option<&'a [u8]>,
+    /// Content of Remote-ID (37): enterprise number and string.
+    pub remote_id: Option<&'a [u8]>,
+    /// Content of Client Link-Layer Address (79): hardware type (2 octets) and address.
+    pub client_link_layer: Option<&'a [u8]>,
+}
+
+/// Begins a DHCPv4-query as it arrives through `relays`, outermost first.
+pub fn begin_relayed_query(
+    w: &mut Writer<'_>,
+    relays: &[RelayForward<'_>],
+    unicast: bool,
+) -> Envelope {
+    let mut outside = None;
+    for relay in relays {
+        w.u8(RELAY_FORWARD);
+        w.u8(relay.hop_count);
+        w.array(relay.link_address.octets());
+        w.array(relay.peer_address.octets());
+        for (code, content) in [
+            (OPTION_INTERFACE_ID, relay.interface_id),
+            (OPTION_REMOTE_ID, relay.remote_id),
+            (OPTION_CLIENT_LINK_LAYER, relay.client_link_layer),
+        ] {
+            if let Some(content) = content {
+                put_option(w, code, content);
+            }
+        }
+        outside = Some(open(w, OPTION_RELAY_MESSAGE, outside));
+    }
+    begin_message(w, DHCPV4_QUERY, if unicast { FLAG_UNICAST } else { 0 }, outside)
+}
+
+#[inline]
+fn begin_message(w: &mut Writer<'_>, kind: u8, flags: u8, outside: Option<usize>) -> Envelope {
+    w.array([kind, flags, 0, 0]);
+    Envelope { innermost: open(w, OPTION_DHCPV4_MESSAGE, outside) }
+}
+
+/// The options of a Relay-forward that its Relay-reply repeats. One pass, in the order of the
+/// Relay-forward.
+fn echo(w: &mut Writer<'_>, relay: Relay<'_>) {
+    let (wanted, _) = relay.option(OPTION_ECHO_REQUEST).unwrap_or_default().as_chunks::<2>();
+    let wanted = wanted.get(..ERO_CODES_MAX).unwrap_or(wanted);
+    let (mut interface_id, mut relay_port) = (false, false);
+    for (code, content) in relay.options() {
+        let repeated = match code {
+            OPTION_RELAY_MESSAGE => false,
+            OPTION_INTERFACE_ID => !std::mem::replace(&mut interface_id, true),
+            OPTION_RELAY_PORT => !std::mem::replace(&mut relay_port, true),
+            _ => wanted.contains(&code.to_be_bytes()),
+        };
+        if repeated {
+            put_option(w, code, content);
+        }
+    }
+}
