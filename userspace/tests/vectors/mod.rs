@@ -41,6 +41,9 @@ vectors! {
     OFFER_GMA = "V12-offer-gma.hex",
 }
 
+/// Option 159 beside the port sets that it means; the columns are named in its first lines.
+pub const PORT_PARAMS: &str = include_str!("portparams.txt");
+
 /// The octets of hexadecimal digits; white space is skipped.
 ///
 /// # Panics

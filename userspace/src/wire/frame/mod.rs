@@ -289,3 +289,6 @@ pub fn wrap(
     udp.checksum.set(checksum);
     segment_length.checked_add(IPV6_LENGTH)?.checked_add(tags_length)?.checked_add(ETHERNET_LENGTH)
 }
+
+#[cfg(test)]
+mod tests;
