@@ -1,1 +1,28 @@
-//! journal
+//! Makes promises durable before they leave.
+//!
+//! One thread drains the lanes of all workers into one batch, commits it with one sync, and publishes how far each
+//! lane is durable. While the disk works, the next batch gathers: group commit without a timer. This module may not
+//! decide anything about leases; it knows records, stamps and promises only.
+//!
+//! - [`Lane`]: a worker's queue of records, and its watermark.
+//! - [`Awaiting`]: replies that leave when their record is durable.
+//! - [`LeaseLog`]: what makes a batch durable: [`MemoryLog`] does not.
+//! - [`Journal`]: the thread.
+
+mod awaiting;
+mod bell;
+mod histogram;
+mod lane;
+mod log;
+mod memory;
+#[cfg(test)]
+mod testing;
+mod thread;
+mod waker;
+
+pub use awaiting::{Awaiting, WAIT_MAX_MILLISECONDS};
+pub use histogram::{BUCKETS, Distribution};
+pub use lane::{Lane, LaneFull};
+pub use log::{Access, Damage, LeaseLog, LogError, RecoveryReport, Rewrite};
+pub use memory::MemoryLog;
+pub use thread::{BATCH_RECORDS, Hooks, Journal, Statistics};
