@@ -89,7 +89,7 @@ mod tests {
         for _ in 0..99 {
             histogram.count(Duration::from_nanos(100));
         }
-        histogram.count(Duration::from_nanos(5000));
+        histogram.count(Duration::from_micros(5));
         let distribution = histogram.snapshot();
         assert_eq!(distribution.quantile(0.5), Duration::from_nanos(128));
         assert_eq!(distribution.quantile(0.99), Duration::from_nanos(128));
