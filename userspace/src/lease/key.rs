@@ -47,15 +47,33 @@ pub struct ClientIdentity(pub u128);
 impl ClientIdentity {
     /// A client on a link: one lease each.
     pub fn on(self, link: LinkId) -> BindingKey {
-        // Odd, so that links differ; the sum stays as uniform as the keyed hash.
-        const STRIDE: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
         BindingKey(self.0.wrapping_add(STRIDE.wrapping_mul(u128::from(link.0))))
     }
 }
 
+/// Odd, so that links differ; the sum stays as uniform as the keyed hash.
+const STRIDE: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+
 /// The key of a binding: a client on a link. In memory only, since it holds a link's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BindingKey(pub u128);
+
+impl BindingKey {
+    /// The client, given the link that the key was made for.
+    pub fn identity(self, link: LinkId) -> ClientIdentity {
+        ClientIdentity(self.0.wrapping_sub(STRIDE.wrapping_mul(u128::from(link.0))))
+    }
+
+    /// The low half: chooses the shard.
+    pub(super) fn low(self) -> u64 {
+        u64::try_from(self.0 & u128::from(u64::MAX)).unwrap_or(0)
+    }
+
+    /// The high half: chooses the place in the shard.
+    pub(super) fn high(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,195 @@
 //! Who holds what. No I/O; the only shared mutable state of the hot path.
+//!
+//! - [`geometry`], [`pool`], [`pools`]: addresses and port sets, and which of them are held; lock-free.
+//! - [`Leases::lock`] gives a [`Client`], which is all that can be done to one client's slots; its shard of the
+//!   table of bindings is locked meanwhile, and no code locks two.
+//! - [`Leases::sweep`] gives back what is over; [`Leases::recover`] reads back what was promised.
+//!
+//! Whatever is promised leaves as a [`record::Record`], the image of one slot.
 
+mod bindings;
+mod bitmap;
+pub mod client;
+pub mod geometry;
+#[cfg(any(test, feature = "sim"))]
+mod invariants;
 pub mod key;
 pub mod pool;
+pub mod pools;
 pub mod promise;
 pub mod record;
+pub mod recovery;
 pub mod stamp;
+mod stock;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    net::Ipv4Addr,
+    sync::{Arc, PoisonError},
+};
+
+use crossbeam_utils::CachePadded;
+
+pub use client::Client;
+pub use recovery::{Recovered, Recovery};
+
+use self::{
+    bindings::{FILL, PLACES, Shard},
+    geometry::{GeometryError, PoolSpec},
+    key::BindingKey,
+    pools::Pools,
+    promise::{Promise, Watermarks},
+    stamp::Now,
+    stock::Stock,
+};
+use crate::sync::Mutex;
+
+/// The fewest shards: so that workers do not meet in a small table.
+const SHARDS_MIN: usize = 16;
+
+/// How the leases of a server are sized and timed.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Leases that the table surely has room for.
+    pub capacity: usize,
+    /// The most offers outstanding at a time.
+    pub offers_max: u32,
+    /// How long a slot that was given up is kept for its last holder (RFC 6888 REQ-8).
+    pub hold_down_seconds: u32,
+    /// How long a declined slot is kept from everybody.
+    pub decline_hold_seconds: u32,
+    /// How far the records of each lane are durable.
+    pub watermarks: Arc<Watermarks>,
+    /// The number of shards of the table; by default as many as `capacity` needs.
+    pub shards: Option<usize>,
+}
+
+/// Why the leases cannot be made or read back.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LeaseError {
+    /// A pool has an impossible shape.
+    #[error("pool {pool}: {error}")]
+    Geometry {
+        /// Its name.
+        pool: String,
+        /// What is wrong.
+        error: GeometryError,
+    },
+    /// Two pools have an address in common (RFC 7597 §5.1, RFC 7618 §8.1).
+    #[error("address {address} is in pool {first} and in pool {second}, expected in one only")]
+    Overlap {
+        /// The first such address.
+        address: Ipv4Addr,
+        /// A pool.
+        first: String,
+        /// Another, or the same by another name.
+        second: String,
+    },
+    /// More pools than can be numbered.
+    #[error("{count} pools, expected at most 65536")]
+    TooManyPools {
+        /// As configured.
+        count: usize,
+    },
+    /// The recovered leases do not fit the table.
+    #[error("the log has {leases} leases that run, too many for a capacity of {capacity}")]
+    TooManyLeases {
+        /// Leases, held-down and quarantined slots in the log.
+        leases: usize,
+        /// As configured.
+        capacity: usize,
+    },
+}
+
+/// Everything that is leased, offered, held down or quarantined.
+pub struct Leases {
+    stock: Stock,
+    shards: Box<[CachePadded<Mutex<Shard>>]>,
+    settings: Settings,
+}
+
+/// How much of a table is used, and for what. Approximate while others work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Leases that run.
+    pub active: usize,
+    /// Leases that are over or were released, whose slots are kept for their last holders.
+    pub held_down: usize,
+    /// Clients whose last slot is only remembered.
+    pub past: usize,
+    /// Slots that were left or declined and are not free yet.
+    pub resting: usize,
+    /// Offers, lapsed ones that were not swept yet included.
+    pub offers: usize,
+}
+
+impl Leases {
+    /// Leases of these pools, of which none is held. A [`pool::PoolId`] is an index into `specs`.
+    pub fn new(specs: &[PoolSpec], settings: Settings) -> Result<Leases, LeaseError> {
+        let needed = settings.capacity.div_ceil(FILL).max(SHARDS_MIN);
+        let shards = settings.shards.unwrap_or(needed).max(1);
+        let stock = Stock::new(Pools::new(specs)?, settings.offers_max);
+        let shard = |_| CachePadded::new(Mutex::new(Shard::new()));
+        Ok(Leases { stock, shards: (0..shards).map(shard).collect(), settings })
+    }
+
+    /// The pools.
+    pub fn pools(&self) -> &Pools {
+        &self.stock.pools
+    }
+
+    fn stock(&self) -> &Stock {
+        &self.stock
+    }
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Whether a crash now would keep `promise`.
+    pub fn keeps(&self, promise: Promise) -> bool {
+        self.settings.watermarks.keeps(promise)
+    }
+
+    /// Locks the client's shard. Lock no other client meanwhile.
+    pub fn lock(&self, key: BindingKey) -> Client<'_> {
+        let shard = self.shard_of(key).lock().unwrap_or_else(PoisonError::into_inner);
+        Client::new(self, shard, key)
+    }
+
+    fn shard_of(&self, key: BindingKey) -> &Mutex<Shard> {
+        let index = (u128::from(key.low()) * self.shards.len() as u128) >> 64;
+        &self.shards[usize::try_from(index).unwrap_or(0)]
+    }
+
+    /// Begins reading back what was promised. Nothing else may be done before it is finished.
+    pub fn recover(&self) -> Recovery<'_> {
+        Recovery::new(self)
+    }
+
+    /// The most clients and resting slots that the table can hold, and so the most slots that are ever held.
+    pub fn places(&self) -> usize {
+        self.shards.len() * PLACES
+    }
+
+    /// Octets that the table takes.
+    pub fn table_octets(&self) -> usize {
+        self.shards.len() * (size_of::<CachePadded<Mutex<Shard>>>() + Shard::heap_octets())
+    }
+
+    /// Offers outstanding that count against the limit.
+    pub fn offers(&self) -> u32 {
+        self.stock.offers()
+    }
+
+    /// Counts everything, one shard at a time. Not for the hot path.
+    pub fn census(&self, now: Now) -> Census {
+        let mut census = Census::default();
+        for shard in &self.shards {
+            shard.lock().unwrap_or_else(PoisonError::into_inner).count(&mut census, now);
+        }
+        census
+    }
+}

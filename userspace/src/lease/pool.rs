@@ -1,4 +1,16 @@
-//! Free and held slots of one pool.
+//! Free and held slots of one pool, and who held each last. Lock-free.
+
+use std::net::Ipv4Addr;
+
+use super::{
+    bitmap::Bitmap,
+    geometry::{Geometry, GeometryError, PoolSpec},
+    key::{BindingKey, LinkId},
+    stamp::Stamp,
+};
+use crate::sync::{AtomicU64, Ordering};
+
+pub use super::bitmap::Pick;
 
 /// Numbers a pool of the configuration. Never leaves memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -7,3 +19,130 @@ pub struct PoolId(pub u16);
 /// Numbers an (address, PSID) of a pool: `address_index << psid_length | psid`. Never leaves memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(pub u32);
+
+/// What a slot remembers while nobody holds it.
+///
+/// Written by whoever holds the slot's bit, when it is won and before it is given back; releasing the bit
+/// publishes it to whoever claims it next.
+struct Mark {
+    /// The low half of the last holder's key; 0 if there was none.
+    holder: AtomicU64,
+    /// The stamp of the slot's last record, as far as it is not in its holder's entry.
+    stamp: AtomicU64,
+}
+
+/// The slots of a pool.
+pub struct Pool {
+    name: String,
+    link: LinkId,
+    geometry: Geometry,
+    bits: Bitmap,
+    marks: Box<[Mark]>,
+    /// Bits that are set from birth on: reserved slots and those beyond the end.
+    unusable: usize,
+}
+
+impl Pool {
+    /// A pool of which nothing is held.
+    pub fn new(spec: &PoolSpec) -> Result<Pool, GeometryError> {
+        let geometry = Geometry::new(spec)?;
+        let reserved = |place: usize| {
+            let psid = place & (geometry.psids() as usize - 1);
+            u16::try_from(psid).is_ok_and(|psid| geometry.is_reserved(psid))
+        };
+        let bits = Bitmap::new(geometry.slots() as usize, reserved);
+        let unusable = bits.count();
+        let mark = |_| Mark { holder: AtomicU64::new(0), stamp: AtomicU64::new(0) };
+        let marks = (0..geometry.slots()).map(mark).collect();
+        Ok(Pool { name: spec.name.clone(), link: spec.link, geometry, bits, marks, unusable })
+    }
+
+    /// Its name in the configuration.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The link whose clients it serves.
+    pub fn link(&self) -> LinkId {
+        self.link
+    }
+
+    /// Its shape.
+    pub fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// Takes any free slot.
+    pub fn acquire(&self, pick: Pick) -> Option<Slot> {
+        self.bits.acquire(pick).map(slot)
+    }
+
+    /// Takes a free slot of this address.
+    pub fn acquire_at(&self, address: Ipv4Addr, pick: Pick) -> Option<Slot> {
+        let psids = self.geometry.psids() as usize;
+        let first = self.geometry.index_of(address)? as usize * psids;
+        self.bits.acquire_among(first, psids, pick).map(slot)
+    }
+
+    /// Takes this very slot; false if it is held or reserved.
+    pub fn claim(&self, slot: Slot) -> bool {
+        self.bits.claim(slot.0 as usize)
+    }
+
+    /// Gives back a slot that the caller holds.
+    ///
+    /// # Panics
+    ///
+    /// If nobody holds it, or it is reserved: a promise has been broken, and no further one must be made.
+    pub fn release(&self, slot: Slot) {
+        assert!(
+            !self.geometry.is_reserved(self.geometry.psid(slot)),
+            "released slot {}, which is reserved",
+            slot.0
+        );
+        self.bits.release(slot.0 as usize);
+    }
+
+    /// Whether this slot is held or reserved.
+    pub fn is_held(&self, slot: Slot) -> bool {
+        self.bits.is_set(slot.0 as usize)
+    }
+
+    /// How many slots are held; approximate while others work.
+    pub fn held(&self) -> u32 {
+        u32::try_from(self.bits.count().saturating_sub(self.unusable)).unwrap_or(u32::MAX)
+    }
+
+    /// How many slots may be leased.
+    pub fn usable(&self) -> u32 {
+        self.geometry.usable_slots()
+    }
+
+    /// The low half of the key of the last client that held this slot, if any did.
+    pub fn last_holder(&self, slot: Slot) -> Option<u64> {
+        let holder = self.marks[slot.0 as usize].holder.load(Ordering::Relaxed);
+        (holder != 0).then_some(holder)
+    }
+
+    /// The stamp of the slot's last record, as far as it is not in its holder's entry.
+    pub(super) fn last_stamp(&self, slot: Slot) -> Stamp {
+        Stamp(self.marks[slot.0 as usize].stamp.load(Ordering::Relaxed))
+    }
+
+    /// Remembers holder and stamp. The caller holds the slot.
+    pub(super) fn mark(&self, slot: Slot, holder: BindingKey, stamp: Stamp) {
+        let mark = &self.marks[slot.0 as usize];
+        mark.holder.store(holder.low(), Ordering::Relaxed);
+        mark.stamp.store(stamp.0, Ordering::Relaxed);
+    }
+
+    /// Whether the bitmap's summary is right. Holds whenever nobody is at work.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn summary_is_true(&self) -> bool {
+        self.bits.summary_is_true()
+    }
+}
+
+fn slot(place: usize) -> Slot {
+    Slot(u32::try_from(place).unwrap_or(u32::MAX))
+}

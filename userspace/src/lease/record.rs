@@ -10,7 +10,10 @@ use zerocopy::{
     little_endian::{U16, U32, U64, U128},
 };
 
-use super::{key::ClientIdentity, stamp::Stamp};
+use super::{
+    key::ClientIdentity,
+    stamp::{Now, Stamp},
+};
 
 /// Octets of a [`Record`], in memory and in the log.
 pub const RECORD_LENGTH: usize = 128;
@@ -20,6 +23,11 @@ pub const CLIENT_LENGTH_MAX: usize = 44;
 
 /// `expires` of a lease that never ends (RFC 2131 §3.3).
 pub const NEVER: u32 = u32::MAX;
+
+/// Whether what ends at `end`, in seconds since the epoch, is not over at `now`.
+pub fn lasts(end: u32, now: Now) -> bool {
+    end == NEVER || end > now.seconds()
+}
 
 /// What a record says of its slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +54,22 @@ pub struct Tuple {
 }
 
 impl Tuple {
+    /// A whole address: no offset, no PSID.
+    pub fn whole(address: Ipv4Addr) -> Tuple {
+        Tuple { address, offset: 0, psid_length: 0, psid: 0 }
+    }
+
+    /// The ports that are leased, ascending; all of them for a whole address (RFC 7597 §5.1).
+    pub fn ports(self) -> impl Iterator<Item = u16> {
+        let (offset, psid_length) = (u32::from(self.offset), u32::from(self.psid_length));
+        let tail = 16_u32.saturating_sub(offset + psid_length);
+        let first = u32::from(offset > 0);
+        (first..1 << offset).flat_map(move |head| {
+            let start = head << (16 - offset) | u32::from(self.psid) << tail;
+            (start..start + (1 << tail)).filter_map(|port| u16::try_from(port).ok())
+        })
+    }
+
     /// The tuple as one integer, for maps.
     pub fn packed(self) -> u64 {
         u64::from(u32::from(self.address)) << 32
@@ -164,6 +188,18 @@ impl Record {
     /// End of the lease or of the quarantine, in seconds since the epoch.
     pub fn expires(&self) -> u32 {
         self.expires.get()
+    }
+
+    /// Whether the record keeps its slot from other clients at `now`. If not, it is over and may be forgotten.
+    pub fn keeps_slot(&self, now: Now, hold_down_seconds: u32) -> bool {
+        let end = match self.state() {
+            Some(State::Bound) => self.expires().saturating_add(hold_down_seconds),
+            Some(State::Former) => self.stamp().hold_end(hold_down_seconds),
+            Some(State::Quarantined) => self.expires(),
+            // Of a later version: nobody knows.
+            None => NEVER,
+        };
+        lasts(end, now)
     }
 
     /// IPv6 address the client's message came from.

@@ -27,6 +27,12 @@ impl Stamp {
         Stamp(now.0.max(last.0 + 1))
     }
 
+    /// When a hold-down that began with the record is over, in seconds since the epoch, rounded up.
+    pub fn hold_end(self, hold_down_seconds: u32) -> u32 {
+        let end = self.0.div_ceil(1000).saturating_add(u64::from(hold_down_seconds));
+        u32::try_from(end).unwrap_or(u32::MAX)
+    }
+
     /// When the record was made, in whole seconds since the epoch.
     pub fn seconds(self) -> u32 {
         Now(self.0).seconds()

@@ -1,0 +1,275 @@
+//! A bit a slot, set while somebody holds it. Lock-free.
+//!
+//! Shards of 64 stripes of 8 words: a stripe is a cache line, and a shard's summary has a bit for each of its
+//! stripes that is full, so that finding a free bit among a few costs no more than among many.
+
+use crossbeam_utils::CachePadded;
+
+use crate::sync::{AtomicU64, Ordering, fence};
+
+/// Words of a stripe: a cache line.
+const WORDS: usize = 8;
+
+/// Stripes of a shard: the bits of its summary.
+const STRIPES: usize = 64;
+
+/// Words of a shard.
+const SHARD_WORDS: usize = STRIPES * WORDS;
+
+/// How a free slot is picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pick {
+    /// From the place that this number leads to, which nobody can predict (RFC 7618 §10.1, RFC 6056).
+    Random(u64),
+    /// The lowest that is free.
+    Lowest,
+}
+
+impl Pick {
+    /// A place among `count`.
+    fn place(self, count: usize) -> usize {
+        match self {
+            Pick::Random(random) => reduce(random >> 32, count),
+            Pick::Lowest => 0,
+        }
+    }
+
+    /// One of the bits that are set in `free`, which has some: each is equally likely.
+    fn bit(self, free: u64) -> u32 {
+        // More than a few draws cost more than counting off.
+        const DRAWS: u32 = 4;
+        match self {
+            Pick::Lowest => free.trailing_zeros(),
+            Pick::Random(random) => {
+                let draws =
+                    (0..DRAWS).map(|draw| u32::try_from(random >> (6 * draw) & 63).unwrap_or(0));
+                let mut hits = draws.filter(|&bit| free >> bit & 1 == 1);
+                hits.next().unwrap_or_else(|| {
+                    let rest = (0..reduce(random & 0xff_ffff << 8, free.count_ones() as usize))
+                        .fold(free, |rest, _| rest & (rest - 1));
+                    rest.trailing_zeros()
+                })
+            }
+        }
+    }
+}
+
+/// Maps the 32 bits of `random` to a number below `count`.
+fn reduce(random: u64, count: usize) -> usize {
+    let scaled = (random & 0xffff_ffff) * count as u64;
+    usize::try_from(scaled >> 32).unwrap_or(0)
+}
+
+#[repr(align(64))]
+struct Stripe {
+    words: [AtomicU64; WORDS],
+}
+
+struct Shard {
+    /// A bit for each stripe, set if it is full. A hint: it may be clear for a full stripe, but once nobody is
+    /// at work it is never set for one that has room.
+    full: AtomicU64,
+    stripes: Box<[Stripe]>,
+}
+
+/// The bits.
+pub(super) struct Bitmap {
+    shards: Box<[CachePadded<Shard>]>,
+    words: usize,
+}
+
+impl Bitmap {
+    /// Bits `0..bits`, of which those are set that `taken` names. Those it names are never to be released.
+    pub(super) fn new(bits: usize, taken: impl Fn(usize) -> bool) -> Bitmap {
+        let words = bits.div_ceil(64);
+        let word = |index: usize| {
+            (0..64).fold(0, |word, bit| {
+                let place = index * 64 + bit;
+                word | u64::from(place >= bits || taken(place)) << bit
+            })
+        };
+        Self::preset(words, word)
+    }
+
+    /// Words `0..words` as `word` gives them.
+    fn preset(words: usize, word: impl Fn(usize) -> u64) -> Bitmap {
+        let fill = |index: usize| if index < words { word(index) } else { u64::MAX };
+        let stripe = |index: usize| Stripe {
+            words: std::array::from_fn(|at| AtomicU64::new(fill(index * WORDS + at))),
+        };
+        let shard = |index: usize| {
+            let first = index * STRIPES;
+            let count = words.div_ceil(WORDS).saturating_sub(first).min(STRIPES);
+            let stripes: Box<[Stripe]> = (first..first + count).map(stripe).collect();
+            CachePadded::new(Shard { full: AtomicU64::new(0), stripes })
+        };
+        Bitmap { shards: (0..words.div_ceil(SHARD_WORDS)).map(shard).collect(), words }
+    }
+
+    /// Sets a bit that is clear and says which; `None` if all are set, or just were.
+    pub(super) fn acquire(&self, pick: Pick) -> Option<usize> {
+        let start = pick.place(self.words);
+        let (home, stripe, word) = split(start);
+        if let Some(found) = self.shards[home].acquire_in(stripe, word, pick) {
+            return Some(home * SHARD_WORDS * 64 + found);
+        }
+        // The home shard comes up again at the end: only one of its stripes has been tried.
+        (0..=self.shards.len()).find_map(|step| {
+            let index = (home + step) % self.shards.len();
+            let found = self.shards[index].acquire(stripe, pick)?;
+            Some(index * SHARD_WORDS * 64 + found)
+        })
+    }
+
+    /// Sets a bit among `first..first + count` that is clear and says which.
+    ///
+    /// `count` is a power of two and `first` a multiple of it.
+    pub(super) fn acquire_among(&self, first: usize, count: usize, pick: Pick) -> Option<usize> {
+        let mask = if count < 64 { ((1 << count) - 1) << (first % 64) } else { u64::MAX };
+        let words = count.div_ceil(64);
+        let start = pick.place(words);
+        (0..words).find_map(|step| {
+            let (shard, stripe, word) = split(first / 64 + (start + step) % words);
+            let within = self.shards[shard].acquire_word(stripe, word, mask, pick)?;
+            Some(shard * SHARD_WORDS * 64 + within)
+        })
+    }
+
+    /// Sets this bit; false if it was set.
+    pub(super) fn claim(&self, place: usize) -> bool {
+        let (shard, stripe, word) = split(place / 64);
+        let bit = 1 << (place % 64);
+        let shard = &self.shards[shard];
+        let before = shard.stripes[stripe].words[word].fetch_or(bit, Ordering::AcqRel);
+        if before | bit == u64::MAX && before & bit == 0 {
+            shard.mark_if_full(stripe);
+        }
+        before & bit == 0
+    }
+
+    /// Clears this bit, which the caller holds.
+    ///
+    /// # Panics
+    ///
+    /// If it is clear: two have held one slot, and nothing that the server would promise now is true.
+    pub(super) fn release(&self, place: usize) {
+        let (shard, stripe, word) = split(place / 64);
+        let bit = 1 << (place % 64);
+        let shard = &self.shards[shard];
+        let before = shard.stripes[stripe].words[word].fetch_and(!bit, Ordering::AcqRel);
+        assert!(before & bit != 0, "released slot {place}, which nobody held");
+        // Only who makes room in a full word can meet a summary bit.
+        if before == u64::MAX {
+            shard.unmark(stripe);
+        }
+    }
+
+    /// Whether this bit is set.
+    pub(super) fn is_set(&self, place: usize) -> bool {
+        let (shard, stripe, word) = split(place / 64);
+        let word = &self.shards[shard].stripes[stripe].words[word];
+        word.load(Ordering::Acquire) >> (place % 64) & 1 == 1
+    }
+
+    /// How many bits are set, those beyond the end of the last word included.
+    pub(super) fn count(&self) -> usize {
+        let words = self.shards.iter().flat_map(|shard| shard.stripes.iter());
+        let words = words.flat_map(|stripe| stripe.words.iter()).take(self.words);
+        words.map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum()
+    }
+
+    /// Whether no summary bit hides a stripe that has room. Holds whenever nobody is at work.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn summary_is_true(&self) -> bool {
+        self.shards.iter().all(|shard| {
+            let full = shard.full.load(Ordering::Acquire);
+            (0..shard.stripes.len()).all(|stripe| full >> stripe & 1 == 0 || shard.is_full(stripe))
+        })
+    }
+}
+
+/// The shard, the stripe in it and the word in that of a word.
+fn split(word: usize) -> (usize, usize, usize) {
+    (word / SHARD_WORDS, word / WORDS % STRIPES, word % WORDS)
+}
+
+impl Shard {
+    /// Sets a bit in any stripe that has room, from stripe `start` on.
+    fn acquire(&self, start: usize, pick: Pick) -> Option<usize> {
+        let start = if pick == Pick::Lowest { 0 } else { u32::try_from(start).unwrap_or(0) };
+        let all = u64::MAX >> (STRIPES - self.stripes.len());
+        let mut open = (!self.full.load(Ordering::Relaxed) & all).rotate_right(start);
+        while open != 0 {
+            let stripe = (open.trailing_zeros() + start) as usize % STRIPES;
+            open &= open - 1;
+            if let Some(found) = self.acquire_in(stripe, pick.place(WORDS), pick) {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    /// Sets a bit in this stripe, from word `start` on.
+    fn acquire_in(&self, stripe: usize, start: usize, pick: Pick) -> Option<usize> {
+        if self.full.load(Ordering::Relaxed) >> stripe & 1 == 1 {
+            return None;
+        }
+        let found = (0..WORDS)
+            .find_map(|step| self.acquire_word(stripe, (start + step) % WORDS, u64::MAX, pick));
+        if found.is_none() {
+            self.mark_if_full(stripe);
+        }
+        found
+    }
+
+    /// Sets a bit of `mask` in this word.
+    fn acquire_word(&self, stripe: usize, at: usize, mask: u64, pick: Pick) -> Option<usize> {
+        let word = &self.stripes[stripe].words[at];
+        let mut seen = word.load(Ordering::Relaxed);
+        // Every turn that fails is another's success.
+        while !seen & mask != 0 {
+            let bit = pick.bit(!seen & mask);
+            let taken = seen | 1 << bit;
+            match word.compare_exchange_weak(seen, taken, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => {
+                    if taken == u64::MAX {
+                        self.mark_if_full(stripe);
+                    }
+                    return Some((stripe * WORDS + at) * 64 + bit as usize);
+                }
+                Err(now) => seen = now,
+            }
+        }
+        None
+    }
+
+    fn is_full(&self, stripe: usize) -> bool {
+        let mut words = self.stripes[stripe].words.iter();
+        words.all(|word| word.load(Ordering::Relaxed) == u64::MAX)
+    }
+
+    /// Sets the stripe's summary bit if it is full.
+    ///
+    /// Set, fence, look again; [`unmark`](Self::unmark) clears a bit, fences and looks at the summary: whichever
+    /// fence comes second sees what the other has written, so that no mark stays on a stripe with room.
+    fn mark_if_full(&self, stripe: usize) {
+        let mark = 1 << stripe;
+        if !self.is_full(stripe) {
+            return;
+        }
+        self.full.fetch_or(mark, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if !self.is_full(stripe) {
+            self.full.fetch_and(!mark, Ordering::Relaxed);
+        }
+    }
+
+    /// Clears the stripe's summary bit after a bit of a full word was cleared.
+    fn unmark(&self, stripe: usize) {
+        let mark = 1 << stripe;
+        fence(Ordering::SeqCst);
+        if self.full.load(Ordering::Relaxed) & mark != 0 {
+            self.full.fetch_and(!mark, Ordering::Relaxed);
+        }
+    }
+}

@@ -1,0 +1,517 @@
+//! What one client holds, and everything that can be done about it while its shard is locked.
+//!
+//! Nothing here does I/O, allocates or waits. What fails changes nothing.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    ops::Deref,
+};
+
+use super::{
+    Leases,
+    bindings::{Entry, RESTING_MAX, Resting, Shard},
+    key::{BindingKey, ClientIdentity},
+    pool::{Pick, Pool, PoolId, Slot},
+    pools::Location,
+    promise::Promise,
+    record::{Content, Record, State, Tuple, lasts},
+    stamp::{Now, Stamp},
+};
+use crate::sync::MutexGuard;
+
+/// How a client holds the slot of its binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// The lease runs.
+    Active,
+    /// The lease is over; until the hold-down is, only this client gets the slot.
+    Expired,
+    /// The client released it; until the hold-down is over, only this client gets the slot.
+    Former,
+    /// The slot was given back. It is remembered, and may be another's by now.
+    Past,
+}
+
+/// The slot that a client has or had last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Where it is.
+    pub at: Location,
+    /// What is leased.
+    pub tuple: Tuple,
+    /// How it is held.
+    pub holding: Holding,
+    /// End of the lease as recorded, in seconds since the epoch.
+    pub expires: u32,
+    /// The stamp of the slot's last record.
+    pub stamp: Stamp,
+    /// The last record in which this was promised.
+    pub promise: Promise,
+    /// IPv6 address of the client's last message that was granted something.
+    pub source: Ipv6Addr,
+}
+
+/// A slot that is held for a client that was told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Where it is.
+    pub at: Location,
+    /// What is offered.
+    pub tuple: Tuple,
+    /// When the offer lapses, in seconds since the epoch.
+    pub until: u32,
+}
+
+/// What a slot is to a client: a row of the truth tables for REQUEST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Its lease, which runs.
+    Active,
+    /// Offered to it, and the offer is outstanding.
+    Offered,
+    /// It was its: expired, released or left. It is still kept for it and cannot be another's.
+    Kept,
+    /// Its last slot, which was given back and is free.
+    Past,
+    /// Nobody's, and not remembered as this client's.
+    Free,
+    /// Another's, reserved, quarantined, or held for a lease from outside the pools.
+    Taken,
+}
+
+/// Who asks: what a record says of the client.
+#[derive(Clone, Copy, Debug)]
+pub struct Holder<'a> {
+    /// The client; its key on the slot's link is the one that is locked.
+    pub identity: ClientIdentity,
+    /// The octets of the identity.
+    pub client: &'a [u8],
+    /// Whether those are `htype` and `chaddr` in place of option 61.
+    pub hardware: bool,
+    /// IPv6 address that the message came from, or the innermost relay's peer-address.
+    pub source: Ipv6Addr,
+}
+
+/// Why nothing was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfferError {
+    /// As many offers are outstanding as may be.
+    OffersExhausted,
+    /// The client's shard is full of clients that hold something.
+    TableFull,
+}
+
+/// Why nothing was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantError {
+    /// Another's, reserved, quarantined, or held for a lease from outside the pools.
+    Taken,
+    /// The client's shard is full of clients that hold something.
+    TableFull,
+    /// The client has left so many slots that are still held down that it may not leave another.
+    Crowded,
+}
+
+/// Why a slot was not quarantined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuarantineError {
+    /// It is neither leased nor offered to this client.
+    NotHeld,
+    /// The client's shard is full of clients that hold something.
+    TableFull,
+    /// The client has left or declined so many slots that it may not decline another.
+    Crowded,
+}
+
+/// What was granted: the records that make it true.
+#[derive(Clone, Copy, Debug)]
+pub struct Granted {
+    /// To be pushed in this order, into one lane.
+    pub records: Records,
+    /// End of the lease as recorded, in seconds since the epoch.
+    pub expires: u32,
+}
+
+/// One record, or the two of a move.
+#[derive(Clone, Copy, Debug)]
+pub struct Records {
+    records: [Record; 2],
+    count: usize,
+}
+
+impl Records {
+    fn pair(first: Record, second: Record) -> Records {
+        Records { records: [first, second], count: 2 }
+    }
+}
+
+impl From<Record> for Records {
+    fn from(record: Record) -> Records {
+        Records { records: [record; 2], count: 1 }
+    }
+}
+
+impl Deref for Records {
+    type Target = [Record];
+
+    fn deref(&self) -> &[Record] {
+        self.records.split_at(self.count).0
+    }
+}
+
+/// A client, with its shard locked.
+pub struct Client<'l> {
+    leases: &'l Leases,
+    shard: MutexGuard<'l, Shard>,
+    key: BindingKey,
+    place: Option<u16>,
+}
+
+impl<'l> Client<'l> {
+    pub(super) fn new(leases: &'l Leases, shard: MutexGuard<'l, Shard>, key: BindingKey) -> Self {
+        let place = shard.find(key);
+        Client { leases, shard, key, place }
+    }
+
+    fn entry(&self) -> Option<&Entry> {
+        self.place.map(|place| self.shard.entry(place))
+    }
+
+    fn pool(&self, pool: PoolId) -> &'l Pool {
+        self.leases.pools().get(pool)
+    }
+
+    fn hold_down_seconds(&self) -> u32 {
+        self.leases.settings().hold_down_seconds
+    }
+
+    /// The slot that the client has or had last.
+    pub fn binding(&self, now: Now) -> Option<Binding> {
+        let entry = self.entry()?;
+        let at = entry.at()?;
+        let holding = match entry.state() {
+            _ if entry.held_at().is_none() => Holding::Past,
+            Some(State::Bound) if lasts(entry.expires(), now) => Holding::Active,
+            Some(State::Bound) => Holding::Expired,
+            _ => Holding::Former,
+        };
+        Some(Binding {
+            at,
+            tuple: self.leases.pools().tuple_of(at),
+            holding,
+            expires: entry.expires(),
+            stamp: entry.stamp(),
+            promise: entry.promise(),
+            source: entry.source(),
+        })
+    }
+
+    /// The outstanding offer.
+    pub fn offer(&self, now: Now) -> Option<Offer> {
+        let entry = self.entry()?;
+        let at = entry.offered_at()?;
+        let until = entry.offer_until();
+        lasts(until, now).then(|| Offer { at, tuple: self.leases.pools().tuple_of(at), until })
+    }
+
+    /// What `at` is to this client.
+    pub fn standing(&self, at: Location, now: Now) -> Standing {
+        let held = self.entry().is_some_and(|entry| entry.held_at() == Some(at));
+        if held && self.entry().is_some_and(|entry| entry.is_active(now)) {
+            Standing::Active
+        } else if self.quarantines(at) {
+            Standing::Taken
+        } else if self.offer(now).is_some_and(|offer| offer.at == at) {
+            Standing::Offered
+        } else if held || self.rests(at) {
+            Standing::Kept
+        } else if self.leases.pools().is_held(at) && !self.holds(at) {
+            Standing::Taken
+        } else if self.entry().is_some_and(|entry| entry.at() == Some(at)) {
+            Standing::Past
+        } else {
+            Standing::Free
+        }
+    }
+
+    fn holds(&self, at: Location) -> bool {
+        self.place.is_some_and(|place| self.shard.holds(place, at))
+    }
+
+    fn resting(&self, at: Location) -> Option<Resting> {
+        self.shard.resting(self.place?).find(|resting| resting.at == at)
+    }
+
+    fn rests(&self, at: Location) -> bool {
+        self.resting(at).is_some()
+    }
+
+    fn quarantines(&self, at: Location) -> bool {
+        self.resting(at).is_some_and(|resting| resting.state == State::Quarantined)
+    }
+
+    /// Whether so many slots of this client rest that no other may.
+    fn is_crowded(&self) -> bool {
+        self.place.is_some_and(|place| self.shard.resting(place).count() >= RESTING_MAX)
+    }
+
+    /// Offers this very slot until `until`. `None` if it is taken.
+    ///
+    /// What the client holds anyhow needs no further bit and does not count as an offer.
+    pub fn offer_slot(
+        &mut self,
+        at: Location,
+        until: u32,
+        now: Now,
+    ) -> Result<Option<Offer>, OfferError> {
+        if self.quarantines(at) {
+            return Ok(None);
+        }
+        if self.holds(at) {
+            return Ok(self.reoffer(at, until));
+        }
+        self.offer_new(at.pool, until, now, |pool| pool.claim(at.slot).then_some(at.slot))
+    }
+
+    /// Offers any free slot of this pool until `until`. `None` if there is none.
+    pub fn offer_any(
+        &mut self,
+        pool: PoolId,
+        pick: Pick,
+        until: u32,
+        now: Now,
+    ) -> Result<Option<Offer>, OfferError> {
+        self.offer_new(pool, until, now, |pool| pool.acquire(pick))
+    }
+
+    /// Offers any free slot of this address of this pool until `until`. `None` if there is none.
+    pub fn offer_address(
+        &mut self,
+        address: Ipv4Addr,
+        pool: PoolId,
+        pick: Pick,
+        until: u32,
+        now: Now,
+    ) -> Result<Option<Offer>, OfferError> {
+        self.offer_new(pool, until, now, |pool| pool.acquire_at(address, pick))
+    }
+
+    /// Offers a slot that the client holds already.
+    fn reoffer(&mut self, at: Location, until: u32) -> Option<Offer> {
+        let place = self.place?;
+        let stock = self.leases.stock();
+        if self.shard.entry(place).offered_at() == Some(at) {
+            let counts = self.shard.entry(place).offer_counts();
+            self.shard.entry_mut(place).set_offer(at, until, counts);
+        } else {
+            self.shard.end_offer(place, stock);
+            self.shard.entry_mut(place).set_offer(at, until, false);
+        }
+        Some(Offer { at, tuple: stock.pools.tuple_of(at), until })
+    }
+
+    /// Offers a slot that `take` takes from the pool.
+    fn offer_new(
+        &mut self,
+        pool: PoolId,
+        until: u32,
+        now: Now,
+        take: impl FnOnce(&Pool) -> Option<Slot>,
+    ) -> Result<Option<Offer>, OfferError> {
+        let stock = self.leases.stock();
+        // A new offer takes the place of the one that it replaces.
+        let replaces = self.entry().is_some_and(Entry::offer_counts);
+        if !replaces && !stock.count_offer() {
+            return Err(OfferError::OffersExhausted);
+        }
+        let taken = take(self.pool(pool)).map(|slot| Location { pool, slot });
+        let place = taken.and_then(|_| self.place_or_insert());
+        let (Some(at), Some(place)) = (taken, place) else {
+            if !replaces {
+                stock.uncount_offer();
+            }
+            taken.inspect(|&at| stock.give_back(at));
+            return if taken.is_some() { Err(OfferError::TableFull) } else { Ok(None) };
+        };
+        let former = self.shard.entry(place).offered_at();
+        self.shard.entry_mut(place).set_offer(at, until, true);
+        if let Some(former) = former {
+            self.shard.let_go(place, former, stock);
+        }
+        debug_assert!(lasts(until, now), "an offer that is over before it is made");
+        Ok(Some(Offer { at, tuple: stock.pools.tuple_of(at), until }))
+    }
+
+    fn place_or_insert(&mut self) -> Option<u16> {
+        if self.place.is_none() {
+            self.place = self.shard.insert(self.key);
+        }
+        self.place
+    }
+
+    /// Takes back the offer: the client chose another server.
+    pub fn drop_offer(&mut self) {
+        if let Some(place) = self.place {
+            self.shard.end_offer(place, self.leases.stock());
+            self.forget_if_empty(place);
+        }
+    }
+
+    fn forget_if_empty(&mut self, place: u16) {
+        self.shard.forget_if_empty(place);
+        self.place = self.shard.find(self.key);
+    }
+
+    /// Leases `at` to this client until `expires`; an offer is fulfilled or dropped by it.
+    ///
+    /// A slot that the client has now is left in the same transaction and rests. An expiry never moves backwards.
+    /// `promise` is that of the first record; the binding keeps that of the last.
+    pub fn grant(
+        &mut self,
+        at: Location,
+        expires: u32,
+        holder: &Holder<'_>,
+        promise: Promise,
+        now: Now,
+    ) -> Result<Granted, GrantError> {
+        debug_assert_eq!(holder.identity.on(self.leases.pools().link_of(at.pool)), self.key);
+        let stock = self.leases.stock();
+        if self.quarantines(at) {
+            return Err(GrantError::Taken);
+        }
+        let rest = self.leaving(at, now);
+        if rest.is_some() && !self.rests(at) && self.is_crowded() {
+            return Err(GrantError::Crowded);
+        }
+        let claims = !self.holds(at);
+        if claims && !stock.claim(at) {
+            return Err(GrantError::Taken);
+        }
+        // Wake before resting: what wakes up leaves its place to what lies down.
+        let place = self.place_or_insert();
+        let woken = place.and_then(|place| self.shard.wake(place, at));
+        let place = place.filter(|&place| rest.is_none_or(|rest| self.shard.rest(place, rest)));
+        let Some(place) = place else {
+            if claims {
+                stock.give_back(at);
+            }
+            return Err(GrantError::TableFull);
+        };
+
+        let entry = self.shard.entry(place);
+        let was_active = entry.is_active(now);
+        let renews = was_active && entry.held_at() == Some(at);
+        let expires = if renews { expires.max(entry.expires()) } else { expires };
+        let former = rest.filter(|_| was_active).map(|rest| {
+            record(rest.at, rest.stamp, State::Former, entry.expires(), self.leases, holder)
+        });
+        // Bound(new) exceeds Former(old): a client's newest record says what it has.
+        let left = [rest, woken].into_iter().flatten().map(|resting| resting.stamp).max();
+        let last = entry.stamp().max(stock.last_stamp(at)).max(left.unwrap_or_default());
+        let stamp = Stamp::after(last, now);
+        if rest.is_none() && entry.held_at() != Some(at) {
+            self.shard.end_hold(place, stock);
+        }
+        let entry = self.shard.entry_mut(place);
+        entry.bind(at, State::Bound, expires, stamp);
+        let sequence = promise.sequence + u64::from(former.is_some());
+        entry.promised(holder.source, Promise { sequence, ..promise });
+        self.shard.end_offer(place, stock);
+        if !renews {
+            stock.mark(at, self.key, stamp);
+        }
+        let bound = record(at, stamp, State::Bound, expires, self.leases, holder);
+        let records = former.map_or(bound.into(), |former| Records::pair(bound, former));
+        Ok(Granted { records, expires })
+    }
+
+    /// How the slot that the client has will rest if it leaves it for `at` now; `None` if it has none to leave.
+    fn leaving(&self, at: Location, now: Now) -> Option<Resting> {
+        let hold_down_seconds = self.hold_down_seconds();
+        let entry = self.entry()?;
+        let left = entry.held_at().filter(|&held| held != at)?;
+        let (stamp, until) = if entry.is_active(now) {
+            let stamp = Stamp::after(entry.stamp(), now);
+            (stamp, stamp.hold_end(hold_down_seconds))
+        } else {
+            (entry.stamp(), entry.hold_end(hold_down_seconds))
+        };
+        let resting = Resting { at: left, until, stamp, state: State::Former };
+        (entry.is_active(now) || lasts(until, now)).then_some(resting)
+    }
+
+    /// Ends the lease at the client's wish: its slot is kept for it until the hold-down is over.
+    ///
+    /// `None` if no lease of the client runs.
+    pub fn release(&mut self, holder: &Holder<'_>, promise: Promise, now: Now) -> Option<Record> {
+        let place = self.place?;
+        let entry = self.shard.entry_mut(place);
+        let at = entry.held_at().filter(|_| entry.is_active(now))?;
+        let stamp = Stamp::after(entry.stamp(), now);
+        let expires = entry.expires();
+        entry.bind(at, State::Former, expires, stamp);
+        entry.promised(holder.source, promise);
+        Some(record(at, stamp, State::Former, expires, self.leases, holder))
+    }
+
+    /// Takes a slot out of use that the client says is in use by another (RFC 2131 §3.1 step 5).
+    ///
+    /// It must be the client's lease, which ends with it, or offered to it. Nobody gets it before the time is over.
+    pub fn quarantine(
+        &mut self,
+        at: Location,
+        holder: &Holder<'_>,
+        promise: Promise,
+        now: Now,
+    ) -> Result<Record, QuarantineError> {
+        let place = match self.standing(at, now) {
+            Standing::Active | Standing::Offered => self.place,
+            _ => None,
+        };
+        let place = place.ok_or(QuarantineError::NotHeld)?;
+        if !self.rests(at) && self.is_crowded() {
+            return Err(QuarantineError::Crowded);
+        }
+        let stock = self.leases.stock();
+        let woken = self.shard.wake(place, at).map(|woken| woken.stamp);
+        let last = self.shard.entry(place).stamp().max(woken.unwrap_or_default());
+        let stamp = Stamp::after(last.max(stock.last_stamp(at)), now);
+        let decline_hold_seconds = self.leases.settings().decline_hold_seconds;
+        let until = now.seconds().saturating_add(decline_hold_seconds);
+        let state = State::Quarantined;
+        if !self.shard.rest(place, Resting { at, until, stamp, state }) {
+            return Err(QuarantineError::TableFull);
+        }
+        if self.shard.entry(place).offered_at() == Some(at) {
+            self.shard.end_offer(place, stock);
+        }
+        let entry = self.shard.entry_mut(place);
+        if entry.at() == Some(at) {
+            entry.unbind();
+        }
+        entry.promised(holder.source, promise);
+        stock.mark(at, self.key, stamp);
+        Ok(record(at, stamp, state, until, self.leases, holder))
+    }
+}
+
+/// The image of a slot.
+fn record(
+    at: Location,
+    stamp: Stamp,
+    state: State,
+    expires: u32,
+    leases: &Leases,
+    holder: &Holder<'_>,
+) -> Record {
+    Record::new(&Content {
+        stamp,
+        identity: holder.identity,
+        tuple: leases.pools().tuple_of(at),
+        state,
+        expires,
+        source: holder.source,
+        client: holder.client,
+        hardware: holder.hardware,
+    })
+}

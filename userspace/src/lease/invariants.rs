@@ -1,0 +1,74 @@
+//! What must hold whenever nobody is at work. For tests and the simulation.
+
+use std::{collections::BTreeMap, sync::PoisonError};
+
+use super::{Leases, bindings::Shard, key::BindingKey, pool::Slot, pools::Location};
+
+impl Leases {
+    /// Checks that a bit is set exactly if its slot is offered, bound, in hold-down, quarantined, reserved or held
+    /// for a lease from outside, that it has one holder, and that the table is sound.
+    ///
+    /// Nobody else may be at work. The error says what is wrong.
+    pub fn check_invariants(&self) -> Result<(), String> {
+        let mut holders: BTreeMap<Location, BindingKey> = BTreeMap::new();
+        let mut offers = 0;
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.check()?;
+            for place in shard.clients() {
+                check_client(&shard, place, &mut holders)?;
+                offers += u32::from(shard.entry(place).offer_counts());
+            }
+        }
+        if offers != self.offers() {
+            return Err(format!("{offers} offers count, but {} are counted", self.offers()));
+        }
+        let mut outside = self.stock.outside();
+        outside.retain(|hold| hold.owned);
+        for hold in &outside {
+            if let Some(holder) = holders.get(&hold.at) {
+                return Err(format!(
+                    "{:?} is held for an outside lease and by {holder:?}",
+                    hold.at
+                ));
+            }
+        }
+        for (id, pool) in self.pools().iter() {
+            let geometry = pool.geometry();
+            if !pool.summary_is_true() {
+                return Err(format!("the summary of pool {} hides free slots", pool.name()));
+            }
+            for slot in (0..geometry.slots()).map(Slot) {
+                let at = Location { pool: id, slot };
+                let expected = geometry.is_reserved(geometry.psid(slot))
+                    || holders.contains_key(&at)
+                    || outside.iter().any(|hold| hold.at == at);
+                if pool.is_held(slot) != expected {
+                    return Err(format!("{at:?} is held: {}, expected {expected}", !expected));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Notes who holds what; a slot has one holder.
+fn check_client(
+    shard: &Shard,
+    place: u16,
+    holders: &mut BTreeMap<Location, BindingKey>,
+) -> Result<(), String> {
+    let entry = shard.entry(place);
+    let key = entry.key();
+    let own = [entry.held_at(), entry.offered_at()].into_iter().flatten();
+    for at in own.chain(shard.resting(place).map(|resting| resting.at)) {
+        let other = holders.insert(at, key).filter(|&other| other != key);
+        if let Some(other) = other {
+            return Err(format!("{at:?} is held by {key:?} and {other:?}"));
+        }
+    }
+    if entry.held_at().is_some_and(|held| shard.resting(place).any(|rest| rest.at == held)) {
+        return Err(format!("the binding of {key:?} rests"));
+    }
+    Ok(())
+}

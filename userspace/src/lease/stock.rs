@@ -1,0 +1,124 @@
+//! The pools and what is taken from them, as the holder of a shard's lock sees them: everything that clients share.
+
+use std::sync::PoisonError;
+
+use crossbeam_utils::CachePadded;
+
+use super::{
+    key::BindingKey,
+    pools::{Location, Pools},
+    record::lasts,
+    stamp::{Now, Stamp},
+};
+use crate::sync::{AtomicU32, Mutex, Ordering};
+
+/// Pools, the count of offers, and slots held for leases from outside the pools.
+pub(super) struct Stock {
+    pub pools: Pools,
+    offers: CachePadded<AtomicU32>,
+    offers_max: u32,
+    /// How many of `outside` there are: almost always none, and then nobody takes the lock.
+    outside_count: AtomicU32,
+    /// Sorted by location. A leaf lock: whoever takes it takes no other after it.
+    outside: Mutex<Vec<Outside>>,
+}
+
+/// A slot that shares ports with a lease that no pool can serve: nobody gets it before that lease is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Outside {
+    pub at: Location,
+    pub until: u32,
+    /// Whether the slot's bit is held for this. If not, a client holds the slot and hands it over.
+    pub owned: bool,
+}
+
+impl Stock {
+    pub(super) fn new(pools: Pools, offers_max: u32) -> Stock {
+        Stock {
+            pools,
+            offers: CachePadded::new(AtomicU32::new(0)),
+            offers_max,
+            outside_count: AtomicU32::new(0),
+            outside: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Takes a place among the offers; false if all are taken.
+    pub(super) fn count_offer(&self) -> bool {
+        let granted = self.offers.fetch_add(1, Ordering::Relaxed) < self.offers_max;
+        if !granted {
+            self.uncount_offer();
+        }
+        granted
+    }
+
+    pub(super) fn uncount_offer(&self) {
+        self.offers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn offers(&self) -> u32 {
+        self.offers.load(Ordering::Relaxed)
+    }
+
+    /// Takes this slot if nobody holds it.
+    pub(super) fn claim(&self, at: Location) -> bool {
+        self.pools.get(at.pool).claim(at.slot)
+    }
+
+    /// Gives back a slot that the caller holds.
+    pub(super) fn give_back(&self, at: Location) {
+        if self.outside_count.load(Ordering::Relaxed) != 0 {
+            let mut outside = self.outside.lock().unwrap_or_else(PoisonError::into_inner);
+            let found = outside.binary_search_by_key(&at, |outside| outside.at);
+            if let Some(hold) = found.ok().and_then(|index| outside.get_mut(index)) {
+                hold.owned = true;
+                return;
+            }
+        }
+        self.pools.get(at.pool).release(at.slot);
+    }
+
+    /// Remembers the last holder of a slot that the caller still holds, and its last stamp.
+    pub(super) fn mark(&self, at: Location, holder: BindingKey, stamp: Stamp) {
+        self.pools.get(at.pool).mark(at.slot, holder, stamp);
+    }
+
+    /// The stamp of the slot's last record, as far as its holder's entry does not know it.
+    pub(super) fn last_stamp(&self, at: Location) -> Stamp {
+        self.pools.get(at.pool).last_stamp(at.slot)
+    }
+
+    /// Holds these slots for leases from outside. At recovery only, when clients hold what they hold.
+    pub(super) fn hold_outside(&self, mut holds: Vec<Outside>) {
+        holds.sort_unstable_by_key(|hold| (hold.at, std::cmp::Reverse(hold.until)));
+        holds.dedup_by_key(|hold| hold.at);
+        for hold in &mut holds {
+            hold.owned = self.claim(hold.at);
+        }
+        self.outside_count.store(u32::try_from(holds.len()).unwrap_or(u32::MAX), Ordering::Relaxed);
+        *self.outside.lock().unwrap_or_else(PoisonError::into_inner) = holds;
+    }
+
+    /// Gives back the slots whose outside leases are over.
+    pub(super) fn sweep_outside(&self, now: Now) {
+        if self.outside_count.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let mut outside = self.outside.lock().unwrap_or_else(PoisonError::into_inner);
+        outside.retain(|hold| {
+            let keep = lasts(hold.until, now);
+            if !keep && hold.owned {
+                self.pools.get(hold.at.pool).release(hold.at.slot);
+            }
+            keep
+        });
+        let count = u32::try_from(outside.len()).unwrap_or(u32::MAX);
+        self.outside_count.store(count, Ordering::Relaxed);
+    }
+
+    /// Slots held for leases from outside.
+    #[cfg(any(test, feature = "sim"))]
+    pub(super) fn outside(&self) -> Vec<Outside> {
+        self.outside.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
