@@ -11,6 +11,7 @@
 //! - [`lease`]: who holds what: lock-free bitmaps of port sets and sharded bindings.
 //! - [`wire`]: octets to values and back.
 
+#[cfg(not(feature = "loom"))]
 pub mod client;
 pub mod engine;
 pub mod journal;

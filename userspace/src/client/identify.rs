@@ -1,0 +1,146 @@
+//! Settles who the client is: by what it is told, what it remembers and what its interface says, in this order.
+
+use std::io;
+
+use super::{
+    error::ClientError,
+    identity,
+    interface::Interface,
+    messages::{HardwareAddress, Sender},
+    options::Arguments,
+    state::State,
+};
+
+/// The sender of all messages, and the state that belongs to it: the saved one if that is the same client's.
+pub(super) fn identify(
+    arguments: &Arguments,
+    interface: &Interface,
+    saved: Option<State>,
+) -> Result<(Sender, State), ClientError> {
+    let fresh = match &arguments.client_id {
+        Some(identifier) => whole(&identifier.0)?,
+        None => composed(arguments, interface, saved.as_ref())?,
+    };
+    let (identifier, fresh) = fresh;
+    let hardware_type = u8::try_from(interface.hardware_type).unwrap_or_default();
+    let hardware = HardwareAddress::new(hardware_type, &interface.address)
+        .filter(|_| !interface.address.is_empty())
+        .unwrap_or_default();
+    // A lease of another identity is none of ours.
+    let state = saved.filter(|saved| saved.client_id == fresh.client_id).unwrap_or(fresh);
+    Ok((Sender { identifier, hardware }, state))
+}
+
+fn whole(identifier: &[u8]) -> Result<(Vec<u8>, State), ClientError> {
+    if !(2..=255).contains(&identifier.len()) {
+        return Err(ClientError::IdentityLength {
+            what: "client identifier",
+            length: identifier.len(),
+            expected: "2 to 255",
+        });
+    }
+    Ok((identifier.to_vec(), State::new(identifier, None, None)))
+}
+
+/// An identifier of IAID and DUID (RFC 4361 §6.1).
+fn composed(
+    arguments: &Arguments,
+    interface: &Interface,
+    saved: Option<&State>,
+) -> Result<(Vec<u8>, State), ClientError> {
+    let remembered = saved.and_then(|state| identity::from_hex(state.duid.as_deref()?).ok());
+    let duid = match arguments.duid.as_ref().map(|octets| octets.0.clone()).or(remembered) {
+        Some(duid) => duid,
+        None if interface.address.is_empty() => {
+            let mut uuid = [0; 16];
+            getrandom::fill(&mut uuid).map_err(|error| ClientError::System {
+                what: "drawing random numbers",
+                source: io::Error::other(error.to_string()),
+            })?;
+            if arguments.state.is_none() {
+                tracing::warn!(
+                    "{} has no link-layer address to make a DUID from: using a random one, which \
+                     without --state is another one next time",
+                    interface.name
+                );
+            }
+            identity::random_duid(uuid)
+        }
+        None => identity::link_layer_duid(interface.hardware_type, &interface.address),
+    };
+    let address = (!interface.address.is_empty()).then_some(&interface.address[..]);
+    let iaid = arguments
+        .iaid
+        .or_else(|| saved?.iaid)
+        .unwrap_or_else(|| identity::interface_iaid(address, interface.index));
+    let identifier = identity::identifier(iaid, &duid).ok_or(ClientError::IdentityLength {
+        what: "DUID",
+        length: duid.len(),
+        expected: "3 to 130",
+    })?;
+    let state = State::new(&identifier, Some(&duid), Some(iaid));
+    Ok((identifier, state))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn arguments(line: &str) -> Arguments {
+        let words = ["client", "--interface", "wan"].into_iter().chain(line.split_whitespace());
+        Line::parse_from(words).arguments
+    }
+
+    fn interface(address: &[u8]) -> Interface {
+        Interface { name: "wan".into(), index: 7, hardware_type: 1, address: address.to_vec() }
+    }
+
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+    #[test]
+    fn by_default_the_interfaces_address_is_the_identity() {
+        let (sender, state) = identify(&arguments(""), &interface(&MAC), None).unwrap();
+        assert_eq!(state.client_id, "ff0000000100030001020000000001");
+        assert_eq!(identity::to_hex(&sender.identifier), state.client_id);
+        assert_eq!(Some(sender.hardware), HardwareAddress::new(1, &MAC));
+    }
+
+    #[test]
+    fn without_an_address_the_duid_is_random_and_is_remembered() {
+        let (one, state) = identify(&arguments("--state s"), &interface(&[]), None).unwrap();
+        let (other, _) = identify(&arguments("--state s"), &interface(&[]), None).unwrap();
+        assert_ne!(one, other);
+        let (again, _) = identify(&arguments(""), &interface(&[]), Some(state)).unwrap();
+        assert_eq!(one, again);
+        assert_eq!(one.hardware, HardwareAddress::default());
+    }
+
+    #[test]
+    fn what_is_remembered_outlives_another_address_and_what_is_told_comes_first() {
+        let (first, state) = identify(&arguments(""), &interface(&MAC), None).unwrap();
+        let other = interface(&[2, 0, 0, 0, 0, 9]);
+        let saved = Some(state);
+        let (again, kept) = identify(&arguments(""), &other, saved.clone()).unwrap();
+        assert_eq!((first.identifier, saved.clone().unwrap()), (again.identifier, kept));
+        for line in ["--iaid 5", "--duid 000300010203", "--client-id 0101"] {
+            let (_, state) = identify(&arguments(line), &other, saved.clone()).unwrap();
+            assert_ne!(Some(state), saved, "{line}: not the same client, not its lease");
+        }
+    }
+
+    #[test]
+    fn identities_of_impossible_length_are_refused() {
+        for line in ["--client-id 01".to_owned(), format!("--duid {}", "00".repeat(131))] {
+            let error = identify(&arguments(&line), &interface(&MAC), None).unwrap_err();
+            assert!(error.to_string().contains("expected"), "{error}");
+        }
+    }
+}

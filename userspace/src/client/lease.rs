@@ -1,0 +1,205 @@
+//! A lease as its holder sees it.
+
+use std::{fmt, net::Ipv4Addr, ops::RangeInclusive, time::Duration};
+
+use super::timers::{Moment, fuzzed};
+use crate::wire::portparams::PortParams;
+
+/// The lease time that never ends (RFC 2131 §3.3).
+pub const INFINITE: u32 = u32::MAX;
+
+/// What is leased: an address and, if it is shared, which ports of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// The IPv4 address.
+    pub address: Ipv4Addr,
+    /// The port set; `None` is the whole address.
+    pub port_params: Option<PortParams>,
+}
+
+impl Assignment {
+    /// Whether others hold ports of the same address.
+    pub fn is_shared(self) -> bool {
+        self.port_params.is_some_and(|params| params.psid_length > 0)
+    }
+
+    /// The port ranges that may be used, lowest first (RFC 7597 §5.1).
+    pub fn port_ranges(self) -> Vec<RangeInclusive<u16>> {
+        match self.port_params {
+            Some(params) => params.ports().ranges().collect(),
+            None => vec![0..=u16::MAX],
+        }
+    }
+
+    /// How many ports may be used.
+    pub fn port_count(self) -> u32 {
+        self.port_params.map_or(1 << 16, |params| params.ports().port_count())
+    }
+}
+
+impl fmt::Display for Assignment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.address)?;
+        let Some(PortParams { offset, psid_length, psid }) = self.port_params else {
+            return Ok(());
+        };
+        write!(f, " PSID {psid} (offset {offset}, length {psid_length})")
+    }
+}
+
+/// The times of a lease in seconds, as they are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// Duration of the lease; [`INFINITE`] never ends.
+    pub lease_seconds: u32,
+    /// T1, the time to renew with its server.
+    pub renewal_seconds: u32,
+    /// T2, the time to rebind with any server.
+    pub rebinding_seconds: u32,
+}
+
+impl Terms {
+    /// The server's times if 0 < T1 < T2 < lease, else the defaults: half and seven eighths of the lease
+    /// (RFC 2131 §4.4.5).
+    pub fn sane(lease: u32, renewal: Option<u32>, rebinding: Option<u32>) -> Terms {
+        let default = Terms {
+            lease_seconds: lease,
+            renewal_seconds: lease / 2,
+            rebinding_seconds: lease - lease.div_ceil(8),
+        };
+        let given = Terms {
+            lease_seconds: lease,
+            renewal_seconds: renewal.unwrap_or(default.renewal_seconds),
+            rebinding_seconds: rebinding.unwrap_or(default.rebinding_seconds),
+        };
+        let ordered = 0 < given.renewal_seconds
+            && given.renewal_seconds < given.rebinding_seconds
+            && given.rebinding_seconds < lease;
+        if ordered { given } else { default }
+    }
+}
+
+/// An acknowledged lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// What is leased.
+    pub assignment: Assignment,
+    /// The server that acknowledged it, option 54.
+    pub server_id: Ipv4Addr,
+    /// Its times in seconds, before the fuzz.
+    pub terms: Terms,
+    /// When the REQUEST that it answers was sent: the times count from here (RFC 2131 §4.4.1).
+    pub began: Moment,
+    /// When to renew, fuzz included; `None` is never.
+    pub renew_at: Option<Moment>,
+    /// When to rebind, fuzz included; `None` is never.
+    pub rebind_at: Option<Moment>,
+    /// When it ends; `None` is never.
+    pub expires_at: Option<Moment>,
+}
+
+impl Lease {
+    /// A lease whose REQUEST was sent at `began`. T1 and T2 are moved by a little, so that clients which started
+    /// together do not renew together (RFC 2131 §4.4.5).
+    pub fn new(
+        assignment: Assignment,
+        server_id: Ipv4Addr,
+        terms: Terms,
+        began: Moment,
+        random: &mut fastrand::Rng,
+    ) -> Lease {
+        let mut lease = Lease {
+            assignment,
+            server_id,
+            terms,
+            began,
+            renew_at: None,
+            rebind_at: None,
+            expires_at: None,
+        };
+        if terms.lease_seconds == INFINITE {
+            return lease;
+        }
+        let whole = Duration::from_secs(terms.lease_seconds.into());
+        let renewal = Duration::from_secs(terms.renewal_seconds.into());
+        let rebinding = Duration::from_secs(terms.rebinding_seconds.into());
+        let between = rebinding.saturating_sub(renewal);
+        // The room keeps the order: what moves by a twentieth of the nearer gap cannot cross it.
+        let renewal = fuzzed(renewal, renewal.min(between), random);
+        let rebinding_room = between.min(whole.saturating_sub(rebinding));
+        let rebinding = fuzzed(rebinding, rebinding_room, random);
+        lease.renew_at = Some(began.plus(renewal));
+        lease.rebind_at = Some(began.plus(rebinding));
+        lease.expires_at = Some(began.plus(whole));
+        lease
+    }
+
+    /// Whether the lease has ended.
+    pub fn is_over(&self, now: Moment) -> bool {
+        self.expires_at.is_some_and(|end| end <= now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn terms(lease_seconds: u32, renewal_seconds: u32, rebinding_seconds: u32) -> Terms {
+        Terms { lease_seconds, renewal_seconds, rebinding_seconds }
+    }
+
+    #[test]
+    fn k29_times_out_of_order_are_replaced_by_the_defaults() {
+        assert_eq!(Terms::sane(3600, Some(600), Some(900)), terms(3600, 600, 900));
+        assert_eq!(Terms::sane(3600, None, None), terms(3600, 1800, 3150));
+        assert_eq!(Terms::sane(3600, Some(3200), Some(3150)), terms(3600, 1800, 3150), "T1 > T2");
+        assert_eq!(
+            Terms::sane(3600, Some(1800), Some(3600)),
+            terms(3600, 1800, 3150),
+            "T2 = lease"
+        );
+        assert_eq!(Terms::sane(3600, Some(0), Some(900)), terms(3600, 1800, 3150), "T1 = 0");
+        assert_eq!(Terms::sane(3600, Some(3300), None), terms(3600, 1800, 3150), "T1 > default T2");
+        assert_eq!(Terms::sane(3600, Some(100), None), terms(3600, 100, 3150));
+    }
+
+    #[test]
+    fn the_times_stay_in_order_and_near_their_values_whatever_the_fuzz() {
+        let assignment = Assignment { address: Ipv4Addr::new(192, 0, 2, 1), port_params: None };
+        let mut random = fastrand::Rng::with_seed(3);
+        for lease in [1, 2, 7, 60, 3600, 86_400, u32::MAX - 1] {
+            for _ in 0..200 {
+                let terms = Terms::sane(lease, None, None);
+                let server = Ipv4Addr::LOCALHOST;
+                let lease = Lease::new(assignment, server, terms, Moment(9), &mut random);
+                let (renew, rebind) = (lease.renew_at.unwrap(), lease.rebind_at.unwrap());
+                let end = lease.expires_at.unwrap();
+                assert!(renew <= rebind && rebind < end, "{lease:?}");
+                assert_eq!(end.since(lease.began).as_secs(), u64::from(terms.lease_seconds));
+                let nominal = Duration::from_secs(terms.renewal_seconds.into());
+                assert!(renew.since(lease.began).abs_diff(nominal) <= nominal / 20, "{lease:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn k31_the_port_ranges_of_offset_6_and_length_8_are_63() {
+        let params = PortParams { offset: 6, psid_length: 8, psid: 0x34 };
+        let assignment =
+            Assignment { address: Ipv4Addr::new(192, 0, 2, 1), port_params: Some(params) };
+        let ranges = assignment.port_ranges();
+        assert_eq!((ranges.len(), assignment.port_count()), (63, 252));
+        assert_eq!((ranges[0].clone(), ranges[62].clone()), (1232..=1235, 64720..=64723));
+        assert!(ranges.iter().all(|range| range.clone().count() == 4));
+        assert!(assignment.is_shared());
+    }
+
+    #[test]
+    fn a_length_of_zero_is_the_whole_address_without_the_ports_below_the_offset() {
+        let params = PortParams { offset: 6, psid_length: 0, psid: 0 };
+        let assignment =
+            Assignment { address: Ipv4Addr::new(192, 0, 2, 1), port_params: Some(params) };
+        assert!(!assignment.is_shared());
+        assert_eq!(assignment.port_count(), 64_512);
+    }
+}

@@ -1,0 +1,211 @@
+//! The command line of `portlease client`.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    ops::RangeInclusive,
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::Args;
+
+use super::{choose::Mode, identity, lease::Assignment, output::Format};
+use crate::wire::{
+    dhcpv6::{CLIENT_PORT, SERVER_PORT},
+    portparams::PortParams,
+};
+
+/// How long better offers are waited for if one server is asked.
+const OFFER_WAIT_ONE: Duration = Duration::from_secs(1);
+
+/// The same if several are.
+const OFFER_WAIT_SEVERAL: Duration = Duration::from_secs(3);
+
+/// Obtains, keeps and releases an IPv4 address, shared or whole, over IPv6.
+#[derive(Args, Clone, Debug)]
+pub struct Arguments {
+    /// Interface to speak on
+    #[arg(long, value_name = "NAME")]
+    pub interface: String,
+
+    /// IPv6 address of a server (option 88); may be repeated. Without it all servers on the link are asked by
+    /// multicast
+    #[arg(long = "server", value_name = "ADDRESS")]
+    pub servers: Vec<Ipv6Addr>,
+
+    /// Obtain a lease, print it and exit without giving it back
+    #[arg(long)]
+    pub once: bool,
+
+    /// Give up and exit with an error if there is no lease after this many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+
+    /// Do not give the lease back at exit
+    #[arg(long)]
+    pub no_release: bool,
+
+    /// Which kind of address to take
+    #[arg(long, value_enum, default_value_t)]
+    pub mode: Mode,
+
+    /// Ask for a port set of this PSID length
+    #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(1..=16))]
+    pub psid_len: Option<u8>,
+
+    /// Ask for this address, or for this port set of it: ADDRESS[/PSID/LENGTH[/OFFSET]]
+    #[arg(long, value_name = "ADDRESS[/…]", value_parser = assignment)]
+    pub request: Option<Assignment>,
+
+    /// Client identifier (option 61), in hexadecimal
+    #[arg(long, value_name = "HEX", value_parser = octets, conflicts_with_all = ["duid", "iaid"])]
+    pub client_id: Option<Octets>,
+
+    /// DUID in hexadecimal, in place of one made from the interface's address
+    #[arg(long, value_name = "HEX", value_parser = octets)]
+    pub duid: Option<Octets>,
+
+    /// IAID, in place of one made from the interface's address
+    #[arg(long, value_name = "NUMBER")]
+    pub iaid: Option<u32>,
+
+    /// Form of what is printed
+    #[arg(long, value_enum, default_value_t)]
+    pub output: Format,
+
+    /// File that keeps identity and lease over a restart
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+
+    /// Random wait before the first message, in seconds: MIN-MAX or a single number
+    #[arg(long, value_name = "SECONDS", value_parser = delay, default_value = "1-10")]
+    pub initial_delay: Delay,
+
+    /// How long to wait for better offers after the first, in seconds [default: 1, or 3 with several servers]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub offer_wait: Option<Duration>,
+
+    /// UDP port to speak from; servers answer to 546 unless they are told otherwise
+    #[arg(long, value_name = "PORT", default_value_t = CLIENT_PORT, hide_short_help = true)]
+    pub port: u16,
+
+    /// UDP port of the servers
+    #[arg(long, value_name = "PORT", default_value_t = SERVER_PORT, hide_short_help = true)]
+    pub server_port: u16,
+}
+
+impl Arguments {
+    /// How long better offers are waited for.
+    pub(super) fn offer_wait(&self, destinations: u32) -> Duration {
+        let usual = if destinations > 1 { OFFER_WAIT_SEVERAL } else { OFFER_WAIT_ONE };
+        self.offer_wait.unwrap_or(usual)
+    }
+}
+
+/// Octets that were written in hexadecimal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Octets(pub Vec<u8>);
+
+/// Bounds of a random wait.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delay(pub RangeInclusive<Duration>);
+
+fn octets(text: &str) -> Result<Octets, String> {
+    identity::from_hex(text).map(Octets)
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    Duration::try_from_secs_f64(number).map_err(|_| "expected 0 seconds or more".to_owned())
+}
+
+fn delay(text: &str) -> Result<Delay, String> {
+    let (shortest, longest) = text.split_once('-').unwrap_or((text, text));
+    let (shortest, longest) = (seconds(shortest)?, seconds(longest)?);
+    if shortest > longest {
+        return Err("expected the lesser number first".to_owned());
+    }
+    Ok(Delay(shortest..=longest))
+}
+
+fn assignment(text: &str) -> Result<Assignment, String> {
+    let mut parts = text.split('/');
+    let address = parts.next().and_then(|part| part.parse::<Ipv4Addr>().ok());
+    let address = address.ok_or("expected an IPv4 address first")?;
+    let numbers: Option<Vec<u16>> = parts.map(|part| part.parse().ok()).collect();
+    let (psid, length, offset) = match numbers.as_deref() {
+        Some(&[]) => return Ok(Assignment { address, port_params: None }),
+        Some(&[psid, length]) => (psid, length, 0),
+        Some(&[psid, length, offset]) => (psid, length, offset),
+        _ => return Err("expected ADDRESS or ADDRESS/PSID/LENGTH[/OFFSET]".to_owned()),
+    };
+    let params = u8::try_from(offset)
+        .ok()
+        .zip(u8::try_from(length).ok())
+        .and_then(|(offset, length)| PortParams::new(offset, length, psid))
+        .filter(|params| params.psid_length > 0);
+    let params = params.ok_or(
+        "expected a length of 1 to 16, an offset of at most 15, together at most 16, and a PSID \
+         below 2^length",
+    )?;
+    Ok(Assignment { address, port_params: Some(params) })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn parse(line: &str) -> Result<Arguments, String> {
+        let words = ["client"].into_iter().chain(line.split_whitespace());
+        let parsed = Line::try_parse_from(words).map_err(|error| error.to_string());
+        parsed.map(|line| line.arguments)
+    }
+
+    #[test]
+    fn an_interface_is_enough_and_must_be() {
+        let arguments = parse("--interface eth0").unwrap();
+        assert_eq!((arguments.port, arguments.server_port), (546, 547));
+        let initial = Duration::from_secs(1)..=Duration::from_secs(10);
+        assert_eq!(arguments.initial_delay, Delay(initial));
+        assert_eq!(arguments.offer_wait(1), Duration::from_secs(1));
+        assert_eq!(arguments.offer_wait(2), Duration::from_secs(3));
+        assert!(parse("").unwrap_err().contains("--interface"));
+    }
+
+    #[test]
+    fn a_wish_is_an_address_or_a_port_set() {
+        let address = Ipv4Addr::new(192, 0, 2, 18);
+        let port_params = PortParams::new(6, 8, 52);
+        assert_eq!(assignment("192.0.2.18"), Ok(Assignment { address, port_params: None }));
+        assert_eq!(assignment("192.0.2.18/52/8/6"), Ok(Assignment { address, port_params }));
+        assert!(assignment("192.0.2.18/1/6").unwrap().is_shared());
+        for bad in ["", "192.0.2", "192.0.2.18/1", "192.0.2.18/64/6", "192.0.2.18/1/12/6"] {
+            assert!(assignment(bad).is_err(), "{bad}");
+        }
+        assert!(assignment("192.0.2.18/0/0").is_err(), "that is the whole address");
+        assert!(assignment("192.0.2.18/1/6/0/0").is_err());
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for (line, expected) in [
+            ("--interface a --client-id ff00 --duid 000301", "cannot be used with"),
+            ("--interface a --initial-delay 5-1", "lesser number first"),
+            ("--interface a --offer-wait=-1", "0 seconds or more"),
+            ("--interface a --psid-len 17", "17 is not in 1..=16"),
+            ("--interface a --client-id f", "pairs"),
+            ("--interface a --server 192.0.2.1", "invalid IPv6 address"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert!(error.contains(expected), "{line}: {error}");
+        }
+    }
+}
