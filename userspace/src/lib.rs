@@ -11,6 +11,9 @@
 //! - [`lease`]: who holds what: lock-free bitmaps of port sets and sharded bindings.
 //! - [`wire`]: octets to values and back.
 
+// The product reports, counts or aborts by decision; it never panics by accident. Tests may.
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::panic))]
+
 #[cfg(not(feature = "loom"))]
 pub mod client;
 pub mod engine;

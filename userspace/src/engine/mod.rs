@@ -1,6 +1,151 @@
 //! Decisions: one function from datagram to verdict, and one file a message.
+//!
+//! [`Engine::answer`] is pure with respect to the world: octets and a time in, a verdict and octets out. AF_XDP
+//! ports, UDP sockets, tests and fuzzers call the same function. It never blocks but on the lock of one shard of
+//! bindings, allocates nothing and reads no clock.
 
 pub mod choose;
+mod discover;
+mod exchange;
 pub mod policy;
 pub mod reason;
+mod release;
+mod reply;
+mod request;
+mod request_state;
 pub mod times;
+
+use std::{net::Ipv4Addr, sync::Arc};
+
+use self::{
+    choose::Chooser,
+    exchange::{Exchange, Scratch, attachment, identify},
+    policy::{Link, Policy},
+    reason::{Reason, Refusal},
+};
+use crate::{
+    lease::{
+        Leases,
+        client::Records,
+        key::{IdentitySecret, LinkId},
+        promise::Promise,
+        record::Tuple,
+        stamp::Now,
+    },
+    wire::{
+        datagram::Datagram,
+        dhcpv4::{MessageType, View},
+        dhcpv6::Query,
+        portparams::PortParams,
+    },
+};
+
+pub use self::reply::Reply;
+
+/// What becomes of a datagram.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box for the records would allocate on the hot path"
+)]
+pub enum Verdict {
+    /// Nothing is sent. The reason is to be counted.
+    Ignore(Reason),
+    /// The reply may leave at once: it promises nothing that is not durable already.
+    Reply(Reply),
+    /// The records go to the journal, and the reply, if there is one, waits until they are durable.
+    Promise {
+        /// One record, or two if the client moves from one tuple to another.
+        records: Records,
+        /// The reply that waits. A RELEASE has none.
+        reply: Option<Reply>,
+    },
+}
+
+/// The server's mind: a policy, the leases, and the secret that identities are hashed with.
+pub struct Engine {
+    policy: Policy,
+    chooser: Chooser,
+    leases: Arc<Leases>,
+    secret: IdentitySecret,
+}
+
+impl Engine {
+    /// An engine that decides by `policy` over `leases`. The pools that the policy's links name are those of
+    /// `leases`, and `secret` is the one that the leases' identities were made with.
+    pub fn new(policy: Policy, leases: Arc<Leases>, secret: IdentitySecret) -> Engine {
+        let chooser = Chooser::new(&policy.matches);
+        Engine { policy, chooser, leases, secret }
+    }
+
+    /// The leases it decides over.
+    pub fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    /// The policy it decides by.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Answers one datagram at the time `now`. `promise` is the place in the worker's lane that the first record of
+    /// the verdict will get. The reply is written to the start of `out`; if that is too small, the datagram is
+    /// ignored and nothing is promised.
+    pub fn answer(
+        &self,
+        now: Now,
+        datagram: &Datagram<'_>,
+        promise: Promise,
+        out: &mut [u8],
+    ) -> Verdict {
+        self.decide(now, datagram, promise, out).unwrap_or_else(Verdict::Ignore)
+    }
+
+    fn decide(
+        &self,
+        now: Now,
+        datagram: &Datagram<'_>,
+        promise: Promise,
+        out: &mut [u8],
+    ) -> Result<Verdict, Reason> {
+        if datagram.peer_port == 0 || datagram.peer.is_unspecified() {
+            return Err(Refusal::BadSource.into());
+        }
+        let query = Query::parse(datagram.payload)?;
+        let message = View::parse_request(query.message)?;
+        let attachment = attachment(datagram, query.relays);
+        let link = self.chooser.choose(&attachment).ok_or(Refusal::NoAttachment)?;
+        let mut scratch: Scratch = [0; 255];
+        let exchange = Exchange {
+            now,
+            datagram,
+            relays: query.relays,
+            unicast: query.unicast,
+            message: &message,
+            link,
+            source: attachment.source,
+            client: identify(&self.secret, &message, &mut scratch)?,
+            promise,
+        };
+        match message.kind() {
+            MessageType::Discover => discover::answer(self, &exchange, out),
+            MessageType::Request => request::answer(self, &exchange, out),
+            MessageType::Release => release::answer(self, &exchange),
+            MessageType::Offer | MessageType::Ack | MessageType::Nak => {
+                Err(Refusal::ServerMessage.into())
+            }
+            _ => Err(Refusal::NotServed.into()),
+        }
+    }
+
+    /// The link of a number that the chooser gave, or that a pool of this configuration has.
+    fn link(&self, link: LinkId) -> &Link {
+        &self.policy.links[usize::from(link.0)]
+    }
+}
+
+/// The tuple of an address and the content of option 159.
+fn tuple(address: Ipv4Addr, params: PortParams) -> Tuple {
+    let PortParams { offset, psid_length, psid } = params;
+    Tuple { address, offset, psid_length, psid }
+}

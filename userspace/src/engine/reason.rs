@@ -41,6 +41,8 @@ reasons! {
     OffersExhausted = "offers-exhausted",
     /// The table of bindings has no room left where the client's binding would go.
     TableFull = "table-full",
+    /// The client moved from tuple to tuple until all that it left are held down.
+    MovesExhausted = "moves-exhausted",
     /// The client selected another server, or speaks to one that we are not.
     NotOurServerId = "not-our-server-id",
     /// An address of no pool of ours: another server's lease.

@@ -1,0 +1,135 @@
+//! One query, read: who asks, from where, and what for.
+
+use std::net::Ipv6Addr;
+
+use super::{choose::Attachment, reason::Refusal};
+use crate::{
+    lease::{
+        client::Holder,
+        key::{BindingKey, ClientIdentity, IdentityKind, IdentitySecret, LinkId},
+        promise::Promise,
+        stamp::Now,
+    },
+    wire::{
+        datagram::Datagram,
+        dhcpv4::{self, Value, View},
+        dhcpv6::Relays,
+    },
+};
+
+/// What the messages' own files decide by.
+pub(super) struct Exchange<'a> {
+    pub now: Now,
+    pub datagram: &'a Datagram<'a>,
+    pub relays: Relays<'a>,
+    /// The U flag (RFC 7341 §6.3): over IPv4 the client would have sent this by unicast.
+    pub unicast: bool,
+    pub message: &'a View<'a>,
+    /// Where the packet came from.
+    pub link: LinkId,
+    /// The client's IPv6 address.
+    pub source: Ipv6Addr,
+    pub client: Client<'a>,
+    /// The place of the first record that the answer may push.
+    pub promise: Promise,
+}
+
+impl Exchange<'_> {
+    /// Whether the client can use a shared address: it lists option 159 (RFC 7618 §8).
+    pub(super) fn is_capable(&self) -> bool {
+        self.message.requests(dhcpv4::OPTION_PORT_PARAMS)
+    }
+
+    /// The client on the link that its packet came from.
+    pub(super) fn key(&self) -> BindingKey {
+        self.client.identity.on(self.link)
+    }
+
+    /// The client, for a record.
+    pub(super) fn holder(&self) -> Holder<'_> {
+        Holder {
+            identity: self.client.identity,
+            client: self.client.octets,
+            hardware: self.client.hardware,
+            source: self.source,
+        }
+    }
+}
+
+/// Who asks.
+#[derive(Clone, Copy)]
+pub(super) struct Client<'a> {
+    pub identity: ClientIdentity,
+    /// Option 61, or `htype` and `chaddr`; the first octets of a very long identifier.
+    pub octets: &'a [u8],
+    pub hardware: bool,
+    /// Whether the identifier can be part of a shared binding (RFC 7618 §6): it must be one of RFC 2132 §9.14.
+    pub can_share: bool,
+}
+
+/// Room for an identifier that has to be put together: split options, or `htype` and `chaddr`.
+pub(super) type Scratch = [u8; 255];
+
+/// RFC 2132 §9.14: a type octet and at least one octet of identifier.
+const IDENTIFIER_LENGTH_MIN: usize = 2;
+
+/// Identifies the sender of `message` (RFC 2131 §4.2, RFC 4361 §6.4).
+pub(super) fn identify<'a>(
+    secret: &IdentitySecret,
+    message: &View<'a>,
+    scratch: &'a mut Scratch,
+) -> Result<Client<'a>, Refusal> {
+    if let Some(identifier) = message.client_identifier() {
+        let kind = IdentityKind::ClientIdentifier;
+        return Ok(Client {
+            identity: secret.identify_pieces(kind, identifier.pieces()),
+            can_share: identifier.len() >= IDENTIFIER_LENGTH_MIN,
+            octets: joined(&identifier, scratch),
+            hardware: false,
+        });
+    }
+    let address = message.hardware_address();
+    let Some((head, rest)) = scratch.split_first_mut() else { return Err(Refusal::NoClientId) };
+    let Some(room) = rest.get_mut(..address.len()) else { return Err(Refusal::NoClientId) };
+    if address.is_empty() {
+        return Err(Refusal::NoClientId);
+    }
+    *head = message.hardware_type();
+    room.copy_from_slice(address);
+    let octets = scratch.get(..=address.len()).unwrap_or_default();
+    let identity = secret.identify(IdentityKind::HardwareAddress, octets);
+    Ok(Client { identity, octets, hardware: true, can_share: false })
+}
+
+/// The octets of `value` in one piece: as they stand in the packet, or put together in `scratch`.
+fn joined<'a>(value: &Value<'a>, scratch: &'a mut Scratch) -> &'a [u8] {
+    if let Some(octets) = value.contiguous() {
+        return octets;
+    }
+    let mut length = 0;
+    for (place, octet) in scratch.iter_mut().zip(value.pieces().flatten()) {
+        *place = *octet;
+        length += 1;
+    }
+    scratch.get(..length).unwrap_or_default()
+}
+
+/// What the packet says about where its client is (RFC 7341 §11).
+pub(super) fn attachment<'a>(datagram: &Datagram<'a>, relays: Relays<'a>) -> Attachment<'a> {
+    let Some(relay) = relays.innermost() else {
+        return Attachment {
+            link_address: None,
+            source: datagram.peer,
+            interface: datagram.interface,
+            interface_id: None,
+            remote_id: None,
+        };
+    };
+    Attachment {
+        link_address: relays.link_address(),
+        source: relay.peer_address(),
+        interface: datagram.interface,
+        interface_id: relay.interface_id(),
+        remote_id: relay.remote_id(),
+    }
+}

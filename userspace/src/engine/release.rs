@@ -1,0 +1,42 @@
+//! DHCPRELEASE: the lease ends now, and the tuple rests for its last holder (RFC 7618 §8, RFC 2131 §4.3.4).
+
+use super::{
+    Engine, Verdict,
+    exchange::Exchange,
+    reason::{Reason, Refusal},
+};
+use crate::{
+    lease::{client::Holding, record::Tuple},
+    wire::dhcpv4::PortParamsField,
+};
+
+/// Never a reply. A RELEASE carries no parameter request list (RFC 2131 Table 5), so none is asked for.
+pub(super) fn answer(engine: &Engine, exchange: &Exchange<'_>) -> Result<Verdict, Reason> {
+    if exchange.message.server_id() != Some(engine.policy.server_id) {
+        return Err(Refusal::NotOurServerId.into());
+    }
+    let address = exchange.message.ciaddr();
+    let pools = engine.leases.pools();
+    let pool = pools.locate(address).ok_or(Refusal::NotOurAddress)?;
+    let tuple = if pools.get(pool).geometry().is_shared() {
+        match exchange.message.port_params() {
+            PortParamsField::Present(params) => super::tuple(address, params),
+            PortParamsField::Absent => return Err(Refusal::ReleaseMismatch.into()),
+            PortParamsField::Invalid => return Err(Refusal::BadPortParams.into()),
+        }
+    } else {
+        Tuple::whole(address)
+    };
+    let mut client = engine.leases.lock(exchange.client.identity.on(pools.link_of(pool)));
+    let binding = client
+        .binding(exchange.now)
+        .filter(|binding| binding.tuple == tuple)
+        .ok_or(Refusal::ReleaseMismatch)?;
+    if binding.holding != Holding::Active {
+        return Err(Refusal::ReleaseRepeated.into());
+    }
+    let record = client
+        .release(&exchange.holder(), exchange.promise, exchange.now)
+        .ok_or(Refusal::ReleaseRepeated)?;
+    Ok(Verdict::Promise { records: record.into(), reply: None })
+}

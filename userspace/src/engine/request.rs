@@ -1,0 +1,276 @@
+//! DHCPREQUEST: the four truth tables of a lease's life (RFC 2131 §4.3.2, RFC 7618 §6 to §8).
+
+use std::net::Ipv4Addr;
+
+use super::{
+    Engine, Verdict,
+    exchange::Exchange,
+    policy::BindSource,
+    reason::{Reason, Refusal},
+    reply::{self, Terms},
+    request_state::{RequestState, request_state},
+    times,
+};
+use crate::{
+    lease::{
+        client::{Binding, Client, GrantError, Holding, Standing},
+        key::LinkId,
+        pools::{Location, Pools},
+        record::Tuple,
+    },
+    wire::dhcpv4::{MessageType, PortParamsField},
+};
+
+/// What a row of a truth table says.
+enum Decision {
+    /// Lease this tuple to the client, whether it has it already or not.
+    Grant(Location),
+    /// The client's notion of its lease is wrong, and we are the one to say so.
+    Nak,
+    /// Not ours to answer.
+    Silent(Refusal),
+}
+
+/// The tuple that the client means: an address, and option 159 where the address is a shared one.
+enum Named {
+    /// An address of none of our pools.
+    Elsewhere,
+    /// A tuple of a pool.
+    Slot(Location),
+    /// A shared address of a pool, with an offset, a length or a PSID that the pool does not have.
+    NoSlot,
+    /// A shared address without option 159.
+    Bare,
+    /// A shared address with a malformed option 159.
+    Invalid,
+}
+
+pub(super) fn answer(
+    engine: &Engine,
+    exchange: &Exchange<'_>,
+    out: &mut [u8],
+) -> Result<Verdict, Reason> {
+    let state = request_state(exchange.message, exchange.unicast).ok_or(Refusal::BadRequest)?;
+    let link = match state {
+        RequestState::Selecting { .. } | RequestState::InitReboot { .. } => exchange.link,
+        // A renewal may come by another path than the lease did: the tuple says where it belongs.
+        RequestState::Renewing { address } | RequestState::Rebinding { address } => {
+            let pools = engine.leases.pools();
+            pools.locate(address).map_or(exchange.link, |pool| pools.link_of(pool))
+        }
+    };
+    let mut client = engine.leases.lock(exchange.client.identity.on(link));
+    let decision = match state {
+        RequestState::Selecting { server_id, address } => {
+            selecting(engine, exchange, &mut client, server_id, address)
+        }
+        RequestState::InitReboot { address } => init_reboot(engine, exchange, &client, address),
+        RequestState::Renewing { address } => {
+            extending(engine, exchange, &client, address, Refusal::NotOurAddress.into())
+        }
+        RequestState::Rebinding { address } => {
+            extending(engine, exchange, &client, address, not_ours(engine))
+        }
+    };
+    match decision {
+        Decision::Grant(at) => commit(engine, exchange, &mut client, at, out),
+        Decision::Nak => nak(engine, exchange, out),
+        Decision::Silent(refusal) => Err(refusal.into()),
+    }
+}
+
+impl From<Refusal> for Decision {
+    fn from(refusal: Refusal) -> Self {
+        Decision::Silent(refusal)
+    }
+}
+
+/// RFC 2131 §4.3.2: of a client that we do not know we say nothing, unless we are the authority here.
+fn unknown_client(engine: &Engine) -> Decision {
+    if engine.policy.authoritative { Decision::Nak } else { Refusal::UnknownClient.into() }
+}
+
+/// An address that is no pool's here may be another server's lease.
+fn not_ours(engine: &Engine) -> Decision {
+    if engine.policy.authoritative { Decision::Nak } else { Refusal::NotOurAddress.into() }
+}
+
+/// RFC 7618 §8.1: where only shared addresses are, a request without option 159 in its list is discarded.
+fn is_discarded(engine: &Engine, exchange: &Exchange<'_>, link: LinkId) -> bool {
+    !exchange.is_capable() && engine.link(link).full.is_empty()
+}
+
+/// Option 159 in a message about a whole address is ignored.
+fn named(pools: &Pools, exchange: &Exchange<'_>, address: Ipv4Addr) -> Named {
+    let Some(pool) = pools.locate(address) else { return Named::Elsewhere };
+    let tuple = if pools.get(pool).geometry().is_shared() {
+        match exchange.message.port_params() {
+            PortParamsField::Present(params) => super::tuple(address, params),
+            PortParamsField::Absent => return Named::Bare,
+            PortParamsField::Invalid => return Named::Invalid,
+        }
+    } else {
+        Tuple::whole(address)
+    };
+    pools.locate_tuple(tuple).map_or(Named::NoSlot, Named::Slot)
+}
+
+/// The client chose an offer.
+fn selecting(
+    engine: &Engine,
+    exchange: &Exchange<'_>,
+    client: &mut Client<'_>,
+    server_id: Ipv4Addr,
+    address: Ipv4Addr,
+) -> Decision {
+    if server_id != engine.policy.server_id {
+        client.drop_offer();
+        return Refusal::NotOurServerId.into();
+    }
+    if is_discarded(engine, exchange, exchange.link) {
+        return Refusal::No159InPrl.into();
+    }
+    let pools = engine.leases.pools();
+    let Named::Slot(at) = named(pools, exchange, address) else { return Decision::Nak };
+    if pools.link_of(at.pool) != exchange.link {
+        return Decision::Nak;
+    }
+    if pools.get(at.pool).geometry().is_shared() {
+        if !exchange.client.can_share {
+            return Refusal::NoClientId.into();
+        }
+        // Without option 159 in its list the ACK could not bear it (RFC 7618 §8).
+        let served = exchange.is_capable()
+            && (!engine.policy.ignore_159 || client.standing(at, exchange.now) == Standing::Active);
+        if !served {
+            return Decision::Nak;
+        }
+    }
+    Decision::Grant(at)
+}
+
+/// The client remembers a lease from before its reboot.
+fn init_reboot(
+    engine: &Engine,
+    exchange: &Exchange<'_>,
+    client: &Client<'_>,
+    address: Ipv4Addr,
+) -> Decision {
+    if is_discarded(engine, exchange, exchange.link) {
+        return Refusal::No159InPrl.into();
+    }
+    let pools = engine.leases.pools();
+    let pool = pools.locate(address);
+    let Some(binding) = client.binding(exchange.now) else {
+        return if pool.is_some() { unknown_client(engine) } else { Refusal::UnknownClient.into() };
+    };
+    if pool.is_none_or(|pool| pools.link_of(pool) != exchange.link) {
+        return not_ours(engine);
+    }
+    match named(pools, exchange, address) {
+        Named::Slot(at) if at == binding.at => {
+            if is_shared(&binding) && !exchange.is_capable() {
+                return Refusal::No159InPrl.into();
+            }
+            let moved = binding.holding == Holding::Active && binding.source != exchange.source;
+            if moved && engine.policy.bind_source == BindSource::Nak {
+                return Decision::Nak;
+            }
+            Decision::Grant(at)
+        }
+        _ => Decision::Nak,
+    }
+}
+
+/// The client extends its lease: with us, or, in REBINDING, with anybody. They differ in what to say of an address
+/// that is not in our pools.
+fn extending(
+    engine: &Engine,
+    exchange: &Exchange<'_>,
+    client: &Client<'_>,
+    address: Ipv4Addr,
+    elsewhere: Decision,
+) -> Decision {
+    let pools = engine.leases.pools();
+    let Some(pool) = pools.locate(address) else { return elsewhere };
+    if pools.get(pool).geometry().is_shared() {
+        if !exchange.is_capable() {
+            return Refusal::No159InPrl.into();
+        }
+        if !exchange.client.can_share {
+            return Refusal::UnknownClient.into();
+        }
+    }
+    let binding = client.binding(exchange.now);
+    let owned = binding
+        .filter(|binding| binding.tuple.address == address && binding.holding == Holding::Active);
+    match named(pools, exchange, address) {
+        Named::Slot(at) => match binding {
+            Some(binding) if binding.at == at => Decision::Grant(at),
+            Some(_) => Decision::Nak,
+            None if client.standing(at, exchange.now) == Standing::Taken => Decision::Nak,
+            None => unknown_client(engine),
+        },
+        Named::Bare => match owned {
+            Some(binding) if engine.policy.accept_renew_without_159 => Decision::Grant(binding.at),
+            _ if binding.is_some() => Decision::Nak,
+            _ => unknown_client(engine),
+        },
+        Named::NoSlot if binding.is_some() => Decision::Nak,
+        Named::Invalid if owned.is_some() => Decision::Nak,
+        Named::Invalid => Refusal::BadPortParams.into(),
+        Named::NoSlot | Named::Elsewhere => unknown_client(engine),
+    }
+}
+
+fn is_shared(binding: &Binding) -> bool {
+    binding.tuple.psid_length != 0
+}
+
+fn nak(engine: &Engine, exchange: &Exchange<'_>, out: &mut [u8]) -> Result<Verdict, Reason> {
+    Ok(Verdict::Reply(reply::refusal(&engine.policy, exchange, out)?))
+}
+
+/// Leases `at` to the client. The ACK is written first: a reply that cannot be sent must promise nothing.
+fn commit(
+    engine: &Engine,
+    exchange: &Exchange<'_>,
+    client: &mut Client<'_>,
+    at: Location,
+    out: &mut [u8],
+) -> Result<Verdict, Reason> {
+    let tuple = engine.leases.pools().tuple_of(at);
+    let usual = times::granted_seconds(&engine.policy.times, exchange.message.lease_seconds());
+    let early = early_seconds(engine, exchange, client, at, usual);
+    let terms = Terms { tuple, seconds: early.unwrap_or(usual) };
+    let reply = reply::lease(&engine.policy, exchange, MessageType::Ack, terms, out)?;
+    if early.is_some() {
+        return Ok(Verdict::Reply(reply));
+    }
+    let expires = times::recorded_expiry(exchange.now, usual);
+    match client.grant(at, expires, &exchange.holder(), exchange.promise, exchange.now) {
+        Ok(granted) => Ok(Verdict::Promise { records: granted.records, reply: Some(reply) }),
+        Err(GrantError::Taken) => nak(engine, exchange, out),
+        Err(GrantError::TableFull) => Err(Refusal::TableFull.into()),
+        Err(GrantError::Crowded) => Err(Refusal::MovesExhausted.into()),
+    }
+}
+
+/// What the recorded lease still allows to promise, if it is young enough to be answered out of its record: a
+/// repeated REQUEST, or a renewal long before its time. Nothing but the expiry may differ, and the record must be
+/// durable.
+fn early_seconds(
+    engine: &Engine,
+    exchange: &Exchange<'_>,
+    client: &Client<'_>,
+    at: Location,
+    usual: u32,
+) -> Option<u32> {
+    let binding = client.binding(exchange.now)?;
+    let same = binding.at == at
+        && binding.holding == Holding::Active
+        && binding.source == exchange.source
+        && engine.leases.keeps(binding.promise);
+    let left = times::promised_seconds(exchange.now, binding.expires);
+    (same && times::is_early(&engine.policy.times, usual, left)).then(|| left.min(usual))
+}

@@ -1,0 +1,524 @@
+//! A server without a network: the real engine over real leases, with the reference configuration and a clock that
+//! the test moves; and messages to send to it.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::{net::Ipv4Addr, net::Ipv6Addr, sync::Arc};
+
+use portlease::{
+    engine::{
+        Engine, Verdict,
+        policy::{BindSource, Link, Match, Policy, Prefer, Prefix, PsidChoice, Times},
+    },
+    lease::{
+        Leases, Settings,
+        geometry::PoolSpec,
+        key::{IdentitySecret, LinkId},
+        pool::PoolId,
+        promise::{LaneId, Promise, Watermarks},
+        record::Record,
+        stamp::Now,
+    },
+    wire::{
+        datagram::Datagram,
+        dhcpv4::{self, Header, MessageType, PortParamsField, View},
+        dhcpv6::{self, RelayForward, Response},
+        portparams::PortParams,
+        writer::Writer,
+    },
+};
+
+/// The server identifier of the reference configuration.
+pub const SERVER_ID: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
+
+/// When the tests begin, in milliseconds.
+pub const START: Now = Now(1_800_000_000_000);
+
+/// The secret of the tests' identities.
+pub const SECRET: IdentitySecret = IdentitySecret([7; 16]);
+
+/// Links of the reference configuration, by the third group of their prefix.
+pub const L1: u16 = 1;
+pub const L2: u16 = 2;
+pub const L3: u16 = 3;
+pub const L4: u16 = 4;
+
+/// A pool of `first` to `last`.
+pub fn pool(
+    name: &str,
+    link: u16,
+    addresses: (&str, &str),
+    offset: u8,
+    psid_length: u8,
+) -> PoolSpec {
+    PoolSpec {
+        name: name.to_owned(),
+        link: LinkId(link - 1),
+        ranges: vec![addresses.0.parse().unwrap()..=addresses.1.parse().unwrap()],
+        offset,
+        psid_length,
+        reserved_ports: vec![0..=1023],
+    }
+}
+
+/// The pools of the reference configuration.
+pub fn reference_pools() -> Vec<PoolSpec> {
+    vec![
+        pool("P1", L1, ("192.0.2.18", "192.0.2.19"), 0, 6),
+        pool("P2", L2, ("198.51.100.1", "198.51.100.1"), 6, 8),
+        pool("F", L3, ("203.0.113.10", "203.0.113.12"), 0, 0),
+        pool("P4", L4, ("192.0.2.40", "192.0.2.40"), 0, 6),
+        pool("F4", L4, ("203.0.113.40", "203.0.113.40"), 0, 0),
+    ]
+}
+
+/// The policy of the reference configuration.
+pub fn reference_policy() -> Policy {
+    let link = |name: &str, shared: &[u16], full: &[u16]| Link {
+        name: name.to_owned(),
+        shared: shared.iter().copied().map(PoolId).collect(),
+        full: full.iter().copied().map(PoolId).collect(),
+        prefer: Prefer::Shared,
+    };
+    let prefix = |link: u16| Some(Prefix { address: network(link), length: 64 });
+    let matches = (L1..=L4).flat_map(|link| {
+        let by_link = Match { link_address: prefix(link), ..Match::default() };
+        let by_source = Match { source: prefix(link), ..Match::default() };
+        [(by_link, LinkId(link - 1)), (by_source, LinkId(link - 1))]
+    });
+    Policy {
+        server_id: SERVER_ID,
+        authoritative: false,
+        times: Times {
+            lease_seconds: 3600,
+            lease_seconds_max: 86400,
+            offer_hold_seconds: 60,
+            hold_down_seconds: 120,
+            decline_hold_seconds: 86400,
+            early_renewal_percent: 10,
+        },
+        links: vec![
+            link("L1", &[0], &[]),
+            link("L2", &[1], &[]),
+            link("L3", &[], &[2]),
+            link("L4", &[3], &[4]),
+        ],
+        matches: matches.collect(),
+        accept_renew_without_159: false,
+        bind_source: BindSource::Log,
+        ignore_159: false,
+        psid_choice: PsidChoice::Random,
+        reply_to_source_port: false,
+        pad_to_300: false,
+    }
+}
+
+/// `2001:db8:LINK::`
+pub fn network(link: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2001, 0xdb8, link, 0, 0, 0, 0, 0)
+}
+
+/// The leases of the reference configuration, empty.
+pub fn leases(pools: &[PoolSpec], watermarks: &Arc<Watermarks>) -> Leases {
+    let settings = Settings {
+        capacity: 10_000,
+        offers_max: 1000,
+        hold_down_seconds: 120,
+        decline_hold_seconds: 86400,
+        watermarks: Arc::clone(watermarks),
+        shards: None,
+    };
+    Leases::new(pools, settings).unwrap()
+}
+
+/// An engine, the leases that it decides over, and a clock.
+pub struct Server {
+    pub engine: Engine,
+    pub now: Now,
+    /// Every record that was promised, in order.
+    pub journal: Vec<Record>,
+    watermarks: Arc<Watermarks>,
+}
+
+impl Server {
+    pub fn reference() -> Server {
+        Server::with(|_| {})
+    }
+
+    /// The reference configuration, with a policy changed by `change`.
+    pub fn with(change: impl FnOnce(&mut Policy)) -> Server {
+        let mut policy = reference_policy();
+        change(&mut policy);
+        let watermarks = Arc::new(Watermarks::new(1));
+        let leases = Arc::new(leases(&reference_pools(), &watermarks));
+        let engine = Engine::new(policy, leases, SECRET);
+        Server { engine, now: START, journal: Vec::new(), watermarks }
+    }
+
+    /// Lets time pass, sweeping as the workers do.
+    pub fn advance(&mut self, seconds: u64) {
+        self.now.0 += seconds * 1000;
+        self.engine.leases().sweep_all(self.now);
+        self.engine.leases().check_invariants().unwrap();
+    }
+
+    /// Sends a query; what it promises is durable at once.
+    pub fn send(&mut self, query: &Query) -> Answer {
+        self.deliver(&query.octets(), query.source())
+    }
+
+    /// Sends the payload of a datagram.
+    pub fn deliver(&mut self, payload: &[u8], peer: Ipv6Addr) -> Answer {
+        let datagram = datagram(payload, peer);
+        let promise = Promise { lane: LaneId(0), sequence: self.journal.len() as u64 + 1 };
+        let mut out = [0; 1500];
+        let verdict = self.engine.answer(self.now, &datagram, promise, &mut out);
+        let reply = match verdict {
+            Verdict::Ignore(reason) => return Answer::Silent(reason.name()),
+            Verdict::Reply(reply) => Some(reply),
+            Verdict::Promise { records, reply } => {
+                self.journal.extend(records.iter());
+                self.watermarks.publish(LaneId(0), self.journal.len() as u64);
+                reply
+            }
+        };
+        self.engine.leases().check_invariants().unwrap();
+        match reply {
+            None => Answer::Done,
+            Some(reply) => Answer::Reply(Received::read(&out[..reply.length], reply.port)),
+        }
+    }
+
+    /// Sends a query and leaves what it promises undurable. Whether its reply has to wait.
+    pub fn promise_without_commit(&mut self, query: &Query) -> bool {
+        let payload = query.octets();
+        let promise = Promise { lane: LaneId(0), sequence: self.journal.len() as u64 + 1 };
+        let mut out = [0; 1500];
+        let datagram = datagram(&payload, query.source());
+        match self.engine.answer(self.now, &datagram, promise, &mut out) {
+            Verdict::Promise { records, reply: Some(_) } => {
+                self.journal.extend(records.iter());
+                true
+            }
+            Verdict::Reply(_) => false,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Leases that run.
+    pub fn active(&self) -> usize {
+        self.engine.leases().census(self.now).active
+    }
+
+    /// Makes durable what is not yet.
+    pub fn commit(&mut self) {
+        self.watermarks.publish(LaneId(0), self.journal.len() as u64);
+    }
+
+    /// Sends a query that has only `room` octets for its reply; why there is none.
+    pub fn refuse_for_room(&mut self, query: &Query, room: usize) -> &'static str {
+        let payload = query.octets();
+        let promise = Promise { lane: LaneId(0), sequence: self.journal.len() as u64 + 1 };
+        let mut out = vec![0; room];
+        match self.engine.answer(self.now, &datagram(&payload, query.source()), promise, &mut out) {
+            Verdict::Ignore(reason) => reason.name(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// DISCOVER and REQUEST: a whole lease for `client` on `link`.
+    pub fn obtain(&mut self, client: u8, link: u16) -> Received {
+        let offer = self.send(&Query::discover(client, link)).offer();
+        self.send(&Query::select(client, link, &offer)).ack()
+    }
+}
+
+fn datagram(payload: &[u8], peer: Ipv6Addr) -> Datagram<'_> {
+    let local = "2001:db8:ffff::547".parse().unwrap();
+    Datagram { peer, peer_port: 547, local, interface: 1, payload }
+}
+
+/// What came back.
+#[derive(Debug)]
+pub enum Answer {
+    /// Nothing, for this reason.
+    Silent(&'static str),
+    /// Nothing, and something was done.
+    Done,
+    Reply(Received),
+}
+
+impl Answer {
+    #[track_caller]
+    pub fn reply(self, kind: MessageType) -> Received {
+        match self {
+            Answer::Reply(reply) if reply.kind == kind => reply,
+            other => panic!("expected {kind:?}, got {other:?}"),
+        }
+    }
+
+    #[track_caller]
+    pub fn offer(self) -> Received {
+        self.reply(MessageType::Offer)
+    }
+
+    #[track_caller]
+    pub fn ack(self) -> Received {
+        self.reply(MessageType::Ack)
+    }
+
+    #[track_caller]
+    pub fn nak(self) -> Received {
+        let nak = self.reply(MessageType::Nak);
+        // RFC 2131 Table 3: no address, no lease time; RFC 7618: no option 159.
+        assert!(
+            nak.address.is_unspecified() && nak.lease_seconds.is_none() && nak.params.is_none()
+        );
+        nak
+    }
+
+    #[track_caller]
+    pub fn silent(self, reason: &str) {
+        match self {
+            Answer::Silent(seen) if seen == reason => {}
+            other => panic!("expected silence for {reason}, got {other:?}"),
+        }
+    }
+}
+
+/// A reply, read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Received {
+    pub kind: MessageType,
+    pub port: u16,
+    pub xid: u32,
+    pub flags: u16,
+    pub seconds: u16,
+    pub ciaddr: Ipv4Addr,
+    pub address: Ipv4Addr,
+    pub params: Option<PortParams>,
+    pub lease_seconds: Option<u32>,
+    pub renewal_seconds: Option<u32>,
+    pub rebinding_seconds: Option<u32>,
+    pub server_id: Option<Ipv4Addr>,
+    pub client_identifier: Option<Vec<u8>>,
+    pub octets: Vec<u8>,
+}
+
+impl Received {
+    fn read(octets: &[u8], port: u16) -> Received {
+        let response = Response::parse(octets).unwrap();
+        let view = View::parse_reply(response.message).unwrap();
+        Received {
+            kind: view.kind(),
+            port,
+            xid: view.xid(),
+            flags: view.flags(),
+            seconds: view.seconds(),
+            ciaddr: view.ciaddr(),
+            address: view.yiaddr(),
+            params: match view.port_params() {
+                PortParamsField::Absent => None,
+                PortParamsField::Present(params) => Some(params),
+                PortParamsField::Invalid => panic!("invalid option 159 in a reply"),
+            },
+            lease_seconds: view.lease_seconds(),
+            renewal_seconds: view.renewal_seconds(),
+            rebinding_seconds: view.rebinding_seconds(),
+            server_id: view.server_id(),
+            client_identifier: view
+                .client_identifier()
+                .map(|value| value.pieces().flatten().copied().collect()),
+            octets: octets.to_vec(),
+        }
+    }
+
+    /// Address and port set, for comparison.
+    pub fn tuple(&self) -> (Ipv4Addr, Option<PortParams>) {
+        (self.address, self.params)
+    }
+}
+
+/// A query to be sent: fields as the test wants them, right or wrong.
+#[derive(Clone, Debug)]
+pub struct Query {
+    pub kind: MessageType,
+    pub client: u8,
+    pub link: u16,
+    pub relayed: bool,
+    pub unicast: bool,
+    pub xid: u32,
+    pub seconds: u16,
+    pub flags: u16,
+    pub ciaddr: Ipv4Addr,
+    pub giaddr: Ipv4Addr,
+    pub hardware: Vec<u8>,
+    pub client_identifier: Option<Vec<u8>>,
+    pub requested: Option<Ipv4Addr>,
+    pub server_id: Option<Ipv4Addr>,
+    pub lease_seconds: Option<u32>,
+    /// Content of option 159, as it stands.
+    pub params: Option<Vec<u8>>,
+    pub parameter_list: Vec<u8>,
+}
+
+/// An RFC 4361 client identifier that ends in `client`.
+pub fn client_identifier(client: u8) -> Vec<u8> {
+    vec![255, 0, 0, 0, 1, 0, 3, 0, 1, 2, 0, 0, 0, 0, client]
+}
+
+/// The octets of option 159.
+pub fn params(offset: u8, psid_length: u8, psid: u16) -> Vec<u8> {
+    PortParams { offset, psid_length, psid }.encode().to_vec()
+}
+
+impl Query {
+    pub fn new(kind: MessageType, client: u8, link: u16) -> Query {
+        Query {
+            kind,
+            client,
+            link,
+            relayed: false,
+            unicast: false,
+            xid: 0x1122_3344,
+            seconds: 0,
+            flags: 0,
+            ciaddr: Ipv4Addr::UNSPECIFIED,
+            giaddr: Ipv4Addr::UNSPECIFIED,
+            hardware: vec![2, 0, 0, 0, 0, client],
+            client_identifier: Some(client_identifier(client)),
+            requested: None,
+            server_id: None,
+            lease_seconds: None,
+            params: None,
+            parameter_list: vec![1, 3, 6, 51, 58, 59, 159],
+        }
+    }
+
+    pub fn discover(client: u8, link: u16) -> Query {
+        Query::new(MessageType::Discover, client, link)
+    }
+
+    /// The REQUEST that chooses `offer`.
+    pub fn select(client: u8, link: u16, offer: &Received) -> Query {
+        Query {
+            requested: Some(offer.address),
+            server_id: offer.server_id,
+            params: offer.params.map(|params| params.encode().to_vec()),
+            ..Query::new(MessageType::Request, client, link)
+        }
+    }
+
+    /// The REQUEST of a client that reboots with `lease`.
+    pub fn reboot(client: u8, link: u16, lease: &Received) -> Query {
+        Query { server_id: None, ..Query::select(client, link, lease) }
+    }
+
+    /// The REQUEST that extends `lease` with its server.
+    pub fn renew(client: u8, link: u16, lease: &Received) -> Query {
+        Query {
+            ciaddr: lease.address,
+            params: lease.params.map(|params| params.encode().to_vec()),
+            unicast: true,
+            ..Query::new(MessageType::Request, client, link)
+        }
+    }
+
+    /// The REQUEST that extends `lease` with any server.
+    pub fn rebind(client: u8, link: u16, lease: &Received) -> Query {
+        Query { unicast: false, ..Query::renew(client, link, lease) }
+    }
+
+    pub fn release(client: u8, link: u16, lease: &Received) -> Query {
+        Query {
+            kind: MessageType::Release,
+            server_id: Some(SERVER_ID),
+            parameter_list: Vec::new(),
+            ..Query::renew(client, link, lease)
+        }
+    }
+
+    /// A client that cannot take shared addresses.
+    pub fn without_159(mut self) -> Query {
+        self.parameter_list.retain(|code| *code != 159);
+        self
+    }
+
+    pub fn source(&self) -> Ipv6Addr {
+        let mut octets = network(self.link).octets();
+        octets[15] = if self.relayed { 254 } else { self.client };
+        Ipv6Addr::from(octets)
+    }
+
+    /// The DHCPv4 message.
+    pub fn message(&self) -> Vec<u8> {
+        let mut buffer = [0; 1500];
+        let mut w = Writer::new(&mut buffer);
+        self.write_message(&mut w);
+        let length = w.finish().unwrap();
+        buffer[..length].to_vec()
+    }
+
+    fn write_message(&self, w: &mut Writer<'_>) {
+        let mut chaddr = [0; 16];
+        chaddr[..self.hardware.len()].copy_from_slice(&self.hardware);
+        let header = Header {
+            op: dhcpv4::BOOT_REQUEST,
+            hardware_type: 1,
+            hardware_length: u8::try_from(self.hardware.len()).unwrap(),
+            xid: self.xid,
+            seconds: self.seconds,
+            flags: self.flags,
+            ciaddr: self.ciaddr,
+            yiaddr: Ipv4Addr::UNSPECIFIED,
+            siaddr: Ipv4Addr::UNSPECIFIED,
+            giaddr: self.giaddr,
+            chaddr,
+        };
+        header.emit(w);
+        dhcpv4::put_message_type(w, self.kind);
+        if let Some(identifier) = &self.client_identifier {
+            dhcpv4::put_option(w, dhcpv4::OPTION_CLIENT_ID, identifier);
+        }
+        if let Some(address) = self.server_id {
+            dhcpv4::put_address(w, dhcpv4::OPTION_SERVER_ID, address);
+        }
+        if let Some(address) = self.requested {
+            dhcpv4::put_address(w, dhcpv4::OPTION_REQUESTED_ADDRESS, address);
+        }
+        if let Some(seconds) = self.lease_seconds {
+            dhcpv4::put_u32(w, dhcpv4::OPTION_LEASE_TIME, seconds);
+        }
+        if !self.parameter_list.is_empty() {
+            dhcpv4::put_option(w, dhcpv4::OPTION_PARAMETER_REQUEST_LIST, &self.parameter_list);
+        }
+        if let Some(params) = &self.params {
+            dhcpv4::put_option(w, dhcpv4::OPTION_PORT_PARAMS, params);
+        }
+        dhcpv4::put_end(w);
+    }
+
+    /// The payload of the datagram: direct, or through a relay on the client's link.
+    pub fn octets(&self) -> Vec<u8> {
+        let mut buffer = [0; 2000];
+        let mut w = Writer::new(&mut buffer);
+        let envelope = if self.relayed {
+            let mut link_address = network(self.link).octets();
+            link_address[15] = 1;
+            let relay = RelayForward {
+                hop_count: 0,
+                link_address: Ipv6Addr::from(link_address),
+                peer_address: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, u16::from(self.client)),
+                interface_id: Some(b"ge-0/0/1"),
+                remote_id: None,
+                client_link_layer: None,
+            };
+            dhcpv6::begin_relayed_query(&mut w, &[relay], self.unicast)
+        } else {
+            dhcpv6::begin_query(&mut w, self.unicast)
+        };
+        self.write_message(&mut w);
+        envelope.finish(&mut w);
+        let length = w.finish().unwrap();
+        buffer[..length].to_vec()
+    }
+}

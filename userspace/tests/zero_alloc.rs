@@ -1,0 +1,109 @@
+//! The hot path takes no memory: a million answers, and not one call of the allocator.
+
+mod common;
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+use common::{L1, L3, Query, Server};
+use portlease::{
+    engine::Verdict,
+    lease::promise::{LaneId, Promise},
+    wire::datagram::Datagram,
+};
+
+thread_local! {
+    /// Calls of the allocator by this thread. The test runner's own threads do not count.
+    static CALLS: Cell<u64> = const { Cell::new(0) };
+}
+
+struct Counting;
+
+// SAFETY: every call is passed on to the system's allocator unchanged; counting touches no memory of the caller's,
+// and a `Cell` in a constant-initialised thread local allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CALLS.with(|calls| calls.set(calls.get() + 1));
+        // SAFETY: the caller's promise about `layout` is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        CALLS.with(|calls| calls.set(calls.get() + 1));
+        // SAFETY: the caller's promise about `pointer` and `layout` is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The messages of one client's life, and what they are answered with.
+struct Life {
+    source: std::net::Ipv6Addr,
+    messages: Vec<Vec<u8>>,
+}
+
+/// A client that comes, renews and goes, over and over. All its messages are known beforehand, since it gets the
+/// same tuple each time.
+fn life(server: &mut Server, client: u8, link: u16, relayed: bool) -> Life {
+    let discover = Query { relayed, ..Query::discover(client, link) };
+    let offer = server.send(&discover).offer();
+    let select = Query { relayed, ..Query::select(client, link, &offer) };
+    let lease = server.send(&select).ack();
+    let renew = Query { relayed, lease_seconds: Some(7200), ..Query::renew(client, link, &lease) };
+    let release = Query { relayed, ..Query::release(client, link, &lease) };
+    server.send(&release);
+    let queries = [&discover, &select, &select, &renew, &release];
+    Life {
+        source: discover.source(),
+        messages: queries.iter().map(|query| query.octets()).collect(),
+    }
+}
+
+#[test]
+fn a_million_answers_allocate_nothing() {
+    let mut server = Server::reference();
+    let mut lives = Vec::new();
+    for client in 1..=100 {
+        lives.push(life(&mut server, client, L1, client % 2 == 0));
+    }
+    for client in 1..=3 {
+        lives.push(life(&mut server, client, L3, client == 2));
+    }
+    let mut out = [0; 1500];
+    let (mut replies, mut promises, mut ignored) = (0_u32, 0_u32, 0_u32);
+    let mut sequence = 10_000;
+    let before = CALLS.with(Cell::get);
+    while replies + promises + ignored < 1_000_000 {
+        server.now.0 += 1;
+        for life in &lives {
+            for payload in &life.messages {
+                let datagram = Datagram {
+                    peer: life.source,
+                    peer_port: 546,
+                    local: life.source,
+                    interface: 1,
+                    payload,
+                };
+                let promise = Promise { lane: LaneId(0), sequence };
+                match server.engine.answer(server.now, &datagram, promise, &mut out) {
+                    Verdict::Ignore(_) => ignored += 1,
+                    Verdict::Reply(_) => replies += 1,
+                    Verdict::Promise { records, .. } => {
+                        promises += 1;
+                        sequence += records.len() as u64;
+                    }
+                }
+            }
+        }
+        server.engine.leases().sweep_all(server.now);
+    }
+    assert_eq!(CALLS.with(Cell::get) - before, 0, "calls of the allocator");
+    assert_eq!(ignored, 0);
+    assert!(replies > 100_000 && promises > 100_000, "{replies} replies, {promises} promises");
+    drop(std::hint::black_box(Box::new(0)));
+    assert!(CALLS.with(Cell::get) > before, "the counter counts");
+}
