@@ -1,1 +1,8 @@
-//! server
+//! Threads, configuration, the operator.
+
+pub mod clock;
+pub mod config;
+pub mod metrics;
+pub mod signals;
+pub mod sweep;
+pub mod vigil;

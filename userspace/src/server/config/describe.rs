@@ -1,0 +1,209 @@
+//! The compiled configuration, for a person to read: what `portlease check` prints.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+
+use crate::engine::policy::{BindSource, Link, Match, Prefer, Prefix, PsidChoice};
+use crate::lease::geometry::{Geometry, PoolSpec};
+use crate::lease::key::LinkId;
+use crate::lease::pool::PoolId;
+
+use super::units::show_seconds;
+use super::{Compiled, Datapath, Store};
+
+impl fmt::Display for Datapath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Datapath::Auto => "auto",
+            Datapath::Native => "xdp-native",
+            Datapath::Generic => "xdp-generic",
+            Datapath::Socket => "socket",
+        })
+    }
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Store::Ring(path) => write!(f, "ring in {}", path.display()),
+            Store::Memory => f.write_str("memory"),
+        }
+    }
+}
+
+impl fmt::Display for Compiled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.show_server(f)?;
+        self.show_policy(f)?;
+        for (index, link) in self.policy.links.iter().enumerate() {
+            self.show_link(f, index, link)?;
+        }
+        Ok(())
+    }
+}
+
+impl Compiled {
+    fn show_server(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plan = &self.plan;
+        let interfaces = list(plan.interfaces.iter().map(|interface| &interface.name));
+        writeln!(f, "interfaces  {interfaces}")?;
+        let groups = ["ff02::1:2".to_owned(), "ff05::1:3".to_owned()];
+        let listen = plan.listen.iter().map(ToString::to_string).chain(groups);
+        writeln!(f, "addresses   {}", list(listen))?;
+        let udp = if plan.udp { "on" } else { "off: port 547 is left to another server" };
+        writeln!(f, "datapath    {}; ordinary socket {udp}", plan.datapath)?;
+        if !plan.cpus.is_empty() {
+            writeln!(f, "cores       {}", list(&plan.cpus))?;
+        }
+        writeln!(f, "server-id   {}", self.policy.server_id)?;
+        let (capacity, offers) = (plan.capacity, plan.offers_max);
+        writeln!(f, "store       {}; {capacity} leases, {offers} offers at a time", plan.store)?;
+        let times = &self.policy.times;
+        writeln!(
+            f,
+            "times       lease {}, at most {}; held: offers {}, freed {}, declined {}",
+            show_seconds(times.lease_seconds),
+            show_seconds(times.lease_seconds_max),
+            show_seconds(times.offer_hold_seconds),
+            show_seconds(times.hold_down_seconds),
+            show_seconds(times.decline_hold_seconds),
+        )
+    }
+
+    fn show_policy(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let policy = &self.policy;
+        let unknown = if policy.authoritative { "answered with a NAK" } else { "not answered" };
+        writeln!(f, "policy      unknown clients: {unknown}")?;
+        let renew = if policy.accept_renew_without_159 { "extended" } else { "refused" };
+        writeln!(f, "            renewals without option 159: {renew}")?;
+        let moved = match policy.bind_source {
+            BindSource::Log => "served and counted",
+            BindSource::Nak => "refused",
+        };
+        writeln!(f, "            reboots from another source: {moved}")?;
+        let choice = match policy.psid_choice {
+            PsidChoice::Random => "at random",
+            PsidChoice::Sequential => "lowest first",
+        };
+        writeln!(f, "            port sets are picked {choice}")?;
+        let options = [
+            (policy.ignore_159, "option 159 is ignored: full addresses only"),
+            (policy.reply_to_source_port, "replies go to the client's UDP source port"),
+            (policy.pad_to_300, "DHCPv4 messages are padded to 300 octets"),
+        ];
+        for (_, text) in options.iter().filter(|(on, _)| *on) {
+            writeln!(f, "            {text}")?;
+        }
+        Ok(())
+    }
+
+    fn show_link(&self, f: &mut fmt::Formatter<'_>, index: usize, link: &Link) -> fmt::Result {
+        let prefer = match link.prefer {
+            Prefer::Shared => "shared",
+            Prefer::Full => "full",
+        };
+        let both = !link.shared.is_empty() && !link.full.is_empty();
+        let prefer = if both { format!(" (prefers {prefer})") } else { String::new() };
+        writeln!(f, "\nlink {}{prefer}", link.name)?;
+        let of_link = |(_, (_, id)): &(usize, &(Match, LinkId))| usize::from(id.0) == index;
+        for (at, (table, _)) in self.policy.matches.iter().enumerate().filter(of_link) {
+            writeln!(f, "  clients   {}", self.show_match(at, table))?;
+        }
+        for pool in link.shared.iter().chain(&link.full) {
+            self.show_pool(f, *pool)?;
+        }
+        Ok(())
+    }
+
+    fn show_match(&self, index: usize, table: &Match) -> String {
+        let prefix = |prefix: Prefix| format!("{}/{}", prefix.address, prefix.length);
+        let wanted = self.plan.interface_matches.iter().find(|wanted| wanted.index == index);
+        let keys = [
+            ("link-address", table.link_address.map(prefix)),
+            ("source", table.source.map(prefix)),
+            ("interface", wanted.map(|wanted| wanted.interface.name.clone())),
+            ("interface-id", table.interface_id.as_deref().map(show_octets)),
+            ("remote-id", table.remote_id.as_deref().map(show_octets)),
+        ];
+        let given = keys.into_iter().filter_map(|(key, value)| Some(format!("{key} {}", value?)));
+        let given = given.collect::<Vec<_>>().join(" and ");
+        if given.is_empty() { "all that no other link matches".to_owned() } else { given }
+    }
+
+    fn show_pool(&self, f: &mut fmt::Formatter<'_>, id: PoolId) -> fmt::Result {
+        let spec = &self.pools[usize::from(id.0)];
+        let ranges = list(spec.ranges.iter().map(show_range));
+        let Ok(geometry) = Geometry::new(spec) else { return Err(fmt::Error) };
+        let (addresses, clients) = (geometry.addresses(), geometry.usable_slots());
+        if spec.psid_length == 0 {
+            writeln!(f, "  pool {}: full addresses {ranges}", spec.name)?;
+            return writeln!(f, "    {clients} clients, one an address");
+        }
+        writeln!(f, "  pool {}: shared addresses {ranges}", spec.name)?;
+        let (sets, ports, per_set) = shares(spec);
+        let reserved: Vec<u16> = geometry.reserved_psids().collect();
+        let usable = sets - u32::try_from(reserved.len()).unwrap_or(sets);
+        let noun = if addresses == 1 { "address" } else { "addresses" };
+        writeln!(
+            f,
+            "    {addresses} {noun} x {usable} port sets = {clients} clients; sharing ratio 1:{usable}"
+        )?;
+        writeln!(
+            f,
+            "    psid-offset {}, psid-len {}: {sets} port sets of {ports} ports in {per_set}",
+            spec.offset, spec.psid_length
+        )?;
+        let ports = list(spec.reserved_ports.iter().map(|range| show(range.start(), range.end())));
+        let ports = if ports.is_empty() { "none".to_owned() } else { ports };
+        writeln!(f, "    reserved ports {ports}: PSIDs {}", show_runs(&reserved))
+    }
+}
+
+/// Port sets of an address, ports of a set, and in how many ranges they lie (RFC 7597 §5.1).
+fn shares(spec: &PoolSpec) -> (u32, u32, String) {
+    let ranges = if spec.offset == 0 { 1 } else { (1_u32 << spec.offset) - 1 };
+    let contiguous = 16_u32.saturating_sub(u32::from(spec.offset) + u32::from(spec.psid_length));
+    let words = if ranges == 1 { "1 range".to_owned() } else { format!("{ranges} ranges") };
+    (1 << spec.psid_length, ranges << contiguous, words)
+}
+
+fn list(items: impl IntoIterator<Item = impl ToString>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn show(first: &(impl fmt::Display + PartialEq), last: &(impl fmt::Display + PartialEq)) -> String {
+    format!("{first}-{last}")
+}
+
+fn show_range(range: &RangeInclusive<Ipv4Addr>) -> String {
+    if range.start() == range.end() {
+        range.start().to_string()
+    } else {
+        show(range.start(), range.end())
+    }
+}
+
+/// Text where it is text, else hexadecimal.
+fn show_octets(octets: &[u8]) -> String {
+    let text = std::str::from_utf8(octets).ok().filter(|text| !text.contains(char::is_control));
+    match text {
+        Some(text) => format!("\"{text}\""),
+        None => octets.iter().fold("0x".to_owned(), |text, octet| format!("{text}{octet:02x}")),
+    }
+}
+
+/// Ascending numbers as `0-3, 17`.
+fn show_runs(numbers: &[u16]) -> String {
+    let mut runs: Vec<(u16, u16)> = Vec::new();
+    for &number in numbers {
+        match runs.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(number) => *last = number,
+            _ => runs.push((number, number)),
+        }
+    }
+    if runs.is_empty() {
+        return "none".to_owned();
+    }
+    list(runs.iter().map(|(a, b)| if a == b { a.to_string() } else { format!("{a}-{b}") }))
+}
