@@ -281,8 +281,8 @@ mod tests {
         assert!(!PortParams { offset: 0, psid_length: 0, psid: 0 }.is_hint());
     }
 
-    /// case-P11: the sets of a cut are disjoint and together all ports from 2^(16-a) on, or all ports if a = 0. The
-    /// four ways to ask (ranges, contains, count, owner) say the same.
+    /// case-P11: the sets of a cut are disjoint and together all ports from 2^(16-a) on, or all
+    /// ports if a = 0. The four ways to ask (ranges, contains, count, owner) say the same.
     #[test]
     fn every_cut_divides_the_ports() {
         for (offset, length) in cut() {

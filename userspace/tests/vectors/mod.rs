@@ -1,8 +1,9 @@
-//! The reference messages of this directory, for whoever wants them: unit tests, integration tests, fuzz targets and
-//! other packages take this file in with `#[path]`.
+//! The reference messages of this directory, for whoever wants them: unit tests, integration tests,
+//! fuzz targets and other packages take this file in with `#[path]`.
 //!
-//! Each is the whole UDP payload in hexadecimal digits. They have been read by Wireshark's dissector too. The client is
-//! hardware type 1, 02:00:00:00:00:01, IAID 1, DUID-LL 00030001020000000001; the server is 192.0.2.254.
+//! Each is the whole UDP payload in hexadecimal digits. They have been read by Wireshark's
+//! dissector too. The client is hardware type 1, 02:00:00:00:00:01, IAID 1, DUID-LL
+//! 00030001020000000001; the server is 192.0.2.254.
 #![allow(dead_code, unreachable_pub, reason = "every user takes some of it, at its own place")]
 
 macro_rules! vectors {

@@ -221,7 +221,8 @@ fn a_relay_says_who_and_where() {
     assert_eq!(inner.option(OPTION_RELAY_PORT), None);
 }
 
-/// The options of the only level of the reply to one relay with these options, but for the Relay Message.
+/// The options of the only level of the reply to one relay with these options, but for the Relay
+/// Message.
 fn echoed(options: &[u8]) -> Vec<(u16, Vec<u8>)> {
     let forward =
         relay(0, "2001:db8:1::1", &[options, &option(OPTION_RELAY_MESSAGE, &plain())].concat());

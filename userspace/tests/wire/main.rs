@@ -1,0 +1,12 @@
+//! The wire from outside: reference messages, properties over a great many packets, and other
+//! people's codecs.
+#![expect(clippy::unwrap_used, reason = "a test says with a panic that it fails")]
+
+#[path = "../checks/mod.rs"]
+mod checks;
+mod oracles;
+mod packets;
+mod properties;
+mod references;
+#[path = "../vectors/mod.rs"]
+mod vectors;
