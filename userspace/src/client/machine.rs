@@ -183,6 +183,9 @@ impl Machine {
 
     /// Takes an event in and appends what is to be done. `now` never goes back from call to call.
     pub fn handle(&mut self, now: Moment, event: Event<'_>, actions: &mut Vec<Action>) {
+        if matches!(self.phase, Phase::Stopped) {
+            return;
+        }
         // What was due before the event comes before it: an ACK does not revive a lease that has ended.
         self.advance(now, actions);
         match event {

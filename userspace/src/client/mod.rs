@@ -22,3 +22,6 @@ pub mod run;
 mod sockets;
 mod state;
 pub mod timers;
+
+#[cfg(test)]
+mod tests;
