@@ -84,8 +84,8 @@ fn start_logging() {
     let log = log.with_writer(stderr).with_ansi(stderr().is_terminal());
     // The journal of systemd stamps the lines itself.
     if std::env::var_os("JOURNAL_STREAM").is_some() {
-        log.without_time().init()
+        log.without_time().init();
     } else {
-        log.init()
+        log.init();
     }
 }

@@ -10,7 +10,7 @@
 pub mod counters;
 pub mod sys;
 
-use std::io;
+use std::{io, sync::Arc};
 
 use self::{counters::NetCounters, sys::WakeFd};
 use crate::wire::datagram::Datagram;
@@ -88,8 +88,8 @@ pub trait Port {
     /// has been published about the interface.
     fn tick(&mut self);
 
-    /// What has happened on this port so far.
-    fn counters(&self) -> &NetCounters;
+    /// What has happened on this port so far. Shared, so that others can read it while the port works.
+    fn counters(&self) -> &Arc<NetCounters>;
 }
 
 /// A port is of no use any more.

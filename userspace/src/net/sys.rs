@@ -35,6 +35,13 @@ impl WakeFd {
         unsafe { libc::write(self.0.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
     }
 
+    /// Sleeps until it is rung or `timeout_ms` have passed, then forgets that it was rung.
+    pub fn wait(&self, timeout_ms: u32) {
+        // It could fail only for want of memory; to wake early does no harm.
+        let _ = poll(&mut [readable(self.as_fd())], timeout_ms);
+        self.reset();
+    }
+
     /// Forgets that it was rung.
     pub fn reset(&self) {
         let mut count = 0_u64;

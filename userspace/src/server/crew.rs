@@ -1,0 +1,198 @@
+//! The workers' threads: who runs where, how they are told to stop, and what they have counted.
+//!
+//! A *berth* is what a worker needs and outlives it: its lane to the journal, its bell, its counters. All berths are
+//! made at birth, since the journal has to know all lanes. A port that is opened anew takes over a berth.
+
+use std::io;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+    mpsc::Sender,
+};
+use std::thread::JoinHandle;
+
+use crate::{
+    engine::Engine,
+    journal::Lane,
+    lease::promise::{LaneId, Watermarks},
+    net::{
+        Port,
+        counters::NetCounters,
+        sys::{WakeFd, pin_to_cpu},
+    },
+};
+
+use super::{
+    clock::Clock,
+    metrics::{Counters, Snapshot},
+    signals::Event,
+    sweep::Pace,
+    worker::{Surroundings, Worker},
+};
+
+/// Records that a lane holds: four bursts of moves, and what gathers while a slow disk works.
+pub const LANE_RECORDS: usize = 16_384;
+
+/// What a worker needs and outlives it.
+struct Berth {
+    lane: Arc<Lane>,
+    wake: Arc<WakeFd>,
+    counters: Arc<Counters>,
+    running: Option<Running>,
+}
+
+/// A worker at work.
+struct Running {
+    name: String,
+    /// Tells it from others that had this berth.
+    edition: u64,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+    net: Arc<NetCounters>,
+}
+
+/// All workers.
+pub struct Crew {
+    berths: Vec<Berth>,
+    watermarks: Arc<Watermarks>,
+    clock: Clock,
+    pace: Arc<Pace>,
+    events: Sender<Event>,
+    editions: u64,
+    /// Counters of ports that were closed.
+    closed: Vec<Arc<NetCounters>>,
+}
+
+impl Crew {
+    /// A berth for each lane of `watermarks`, all empty.
+    pub fn new(
+        watermarks: Arc<Watermarks>,
+        clock: Clock,
+        pace: Arc<Pace>,
+        events: Sender<Event>,
+    ) -> io::Result<Self> {
+        let berth = |number: usize| {
+            let wake = Arc::new(WakeFd::new()?);
+            let bell = wake.clone();
+            let bell = Box::new(move || bell.ring());
+            let id = LaneId(u16::try_from(number).map_err(io::Error::other)?);
+            let lane = Arc::new(Lane::new(id, LANE_RECORDS, watermarks.clone(), bell));
+            Ok(Berth { lane, wake, counters: Arc::default(), running: None })
+        };
+        let berths = (0..watermarks.lanes()).map(berth).collect::<io::Result<_>>()?;
+        Ok(Self { berths, watermarks, clock, pace, events, editions: 0, closed: Vec::new() })
+    }
+
+    /// All lanes, for the journal.
+    pub fn lanes(&self) -> Vec<Arc<Lane>> {
+        self.berths.iter().map(|berth| berth.lane.clone()).collect()
+    }
+
+    /// Starts a worker for `port` in an empty berth, on core `cpu` if one is given.
+    pub fn start<P: Port + Send + 'static>(
+        &mut self,
+        berth: usize,
+        name: &str,
+        cpu: Option<usize>,
+        engine: Arc<Engine>,
+        port: P,
+    ) -> io::Result<()> {
+        self.editions += 1;
+        let (number, edition) = (berth, self.editions);
+        let berth = &mut self.berths[number];
+        let stop = Arc::new(AtomicBool::new(false));
+        let net = port.counters().clone();
+        let around = Surroundings {
+            engine,
+            clock: self.clock,
+            pace: self.pace.clone(),
+            stop: stop.clone(),
+            lane: berth.lane.clone(),
+            wake: berth.wake.clone(),
+            counters: berth.counters.clone(),
+        };
+        let events = self.events.clone();
+        let label = name.to_owned();
+        let thread = std::thread::Builder::new().name(label.clone()).spawn(move || {
+            if let Some(cpu) = cpu
+                && let Err(error) = pin_to_cpu(cpu)
+            {
+                tracing::warn!("worker {label} is not pinned to core {cpu}: {error}");
+            }
+            let outcome = Worker::new(port, around).run();
+            // Nobody listens any more when the server goes down.
+            let _ = events.send(Event::Ended { berth: number, edition, outcome });
+        })?;
+        berth.running = Some(Running { name: name.to_owned(), edition, stop, thread, net });
+        Ok(())
+    }
+
+    /// Stops the workers of `berths`, after they have sent what they promised.
+    pub fn stop(&mut self, berths: impl IntoIterator<Item = usize> + Clone) {
+        for number in berths.clone() {
+            let berth = &self.berths[number];
+            if let Some(running) = &berth.running {
+                running.stop.store(true, Ordering::Release);
+                berth.wake.ring();
+            }
+        }
+        for number in berths {
+            if let Some(running) = self.berths[number].running.take() {
+                // A panic has aborted the process already.
+                let _ = running.thread.join();
+                self.closed.push(running.net);
+            }
+        }
+    }
+
+    /// Stops all workers.
+    pub fn stop_all(&mut self) {
+        self.stop(0..self.berths.len());
+    }
+
+    /// The name of the worker that has ended in a berth, unless another has the berth now.
+    pub fn ended(&self, berth: usize, edition: u64) -> Option<&str> {
+        let running = self.berths.get(berth)?.running.as_ref()?;
+        (running.edition == edition).then_some(running.name.as_str())
+    }
+
+    /// How many workers there are.
+    pub fn working(&self) -> usize {
+        self.berths.iter().filter(|berth| berth.running.is_some()).count()
+    }
+
+    /// The name of each worker, and how often its loop has turned.
+    pub fn turns(&self) -> Vec<(String, u64)> {
+        let turns = |berth: &Berth| {
+            let running = berth.running.as_ref()?;
+            Some((running.name.clone(), berth.counters.turns()))
+        };
+        self.berths.iter().filter_map(turns).collect()
+    }
+
+    /// Records that are in lanes or at the disk, and records that are durable.
+    pub fn waiting_and_durable(&self) -> (u64, u64) {
+        self.berths.iter().fold((0, 0), |(waiting, durable), berth| {
+            let pushed = berth.lane.next().sequence.saturating_sub(1);
+            let kept = self.watermarks.durable(berth.lane.id());
+            (waiting + pushed.saturating_sub(kept), durable + kept)
+        })
+    }
+
+    /// Adds what workers and ports have counted.
+    pub fn count_into(&self, snapshot: &mut Snapshot) {
+        for berth in &self.berths {
+            snapshot.add_worker(&berth.counters);
+        }
+        let open = self.berths.iter().filter_map(|berth| Some(&berth.running.as_ref()?.net));
+        for (name, value) in open.chain(&self.closed).flat_map(|net| net.iter()) {
+            snapshot.add(name, value);
+        }
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.stop_all();
+    }
+}

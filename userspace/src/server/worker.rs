@@ -1,0 +1,289 @@
+//! A worker: receives, answers, promises, sends, to completion and in this order, on a core of its own.
+//!
+//! A burst is never longer than what can be promised and built: two records a datagram have to fit the lane, and
+//! each reply needs a blank buffer and a place among those that wait. So nothing overflows and nothing is allocated.
+//! A reply that promises something waits until its record is durable; nothing else waits.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+use std::time::Duration;
+
+use crate::{
+    engine::{Engine, Reply, Verdict},
+    journal::{Awaiting, Lane},
+    lease::{record::Record, stamp::Now},
+    net::{
+        Disposal, Handler, Port, PortError,
+        sys::{WakeFd, boottime},
+    },
+    wire::datagram::Datagram,
+};
+
+use super::{
+    clock::Clock,
+    metrics::{Counters, Tally},
+    sweep::Pace,
+};
+
+/// Most datagrams of a burst: enough to share the cost of a clock read and a system call.
+pub const BURST_MAX: usize = 64;
+
+/// Most replies of a worker that wait for the journal.
+pub const AWAITING_MAX: usize = 8192;
+
+/// Records that a datagram can promise: a move is two.
+const RECORDS_PER_DATAGRAM: usize = 2;
+
+/// How long an idle worker looks for work before it sleeps.
+const SPIN: Duration = Duration::from_micros(50);
+
+/// The longest sleep, and the time between two looks at the port's statistics.
+const TICK_MILLISECONDS: u32 = 100;
+
+/// Shards swept after a burst, and by an idle worker before it sleeps.
+const SWEPT_BUSY: usize = 4;
+const SWEPT_IDLE: usize = 256;
+
+/// When told to stop, a worker waits this long for the journal: no reply may be older.
+const DRAIN_MILLISECONDS: u64 = 3000;
+
+/// What a worker shares with others.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Decides.
+    pub engine: Arc<Engine>,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Hands out shards to sweep.
+    pub pace: Arc<Pace>,
+    /// Set when the server goes down or the port is to be closed.
+    pub stop: Arc<AtomicBool>,
+    /// This worker's way to the journal.
+    pub lane: Arc<Lane>,
+    /// Ends this worker's sleep.
+    pub wake: Arc<WakeFd>,
+    /// What this worker counts.
+    pub counters: Arc<Counters>,
+}
+
+/// One port and whoever serves it.
+pub struct Worker<P: Port> {
+    port: P,
+    desk: Desk<P::Reply>,
+    ticked: Now,
+    idle_since: Option<Duration>,
+}
+
+/// Where datagrams are answered: the handler of the port's bursts.
+struct Desk<R> {
+    around: Surroundings,
+    awaiting: Awaiting<R>,
+    /// The burst's time, read once its first datagram is there.
+    now: Option<Now>,
+    /// The record that the reply about to be parked waits for; whether any was pushed in this burst.
+    pushed: Option<u64>,
+}
+
+impl<R> Desk<R> {
+    fn now(&mut self) -> Now {
+        *self.now.get_or_insert_with(|| self.around.clock.now())
+    }
+
+    /// Hands the records over to the journal. False if the lane is full, which the size of bursts excludes.
+    fn promise(&mut self, records: &[Record]) -> bool {
+        for &record in records {
+            let Ok(sequence) = self.around.lane.push(record) else {
+                self.around.counters.count(Tally::LaneFull);
+                return false;
+            };
+            self.pushed = Some(sequence);
+            self.around.counters.count(Tally::Records);
+        }
+        true
+    }
+}
+
+impl<R> Handler<R> for Desk<R> {
+    fn answer(&mut self, datagram: &Datagram<'_>, out: &mut [u8]) -> Disposal {
+        let now = self.now();
+        self.around.counters.count(Tally::Datagrams);
+        match self.around.engine.answer(now, datagram, self.around.lane.next(), out) {
+            Verdict::Ignore(reason) => {
+                self.around.counters.refused(reason);
+                Disposal::Discard
+            }
+            Verdict::Reply(Reply { length, port, kind }) => {
+                self.around.counters.reply(kind);
+                Disposal::Send { length, port }
+            }
+            Verdict::Promise { records, reply } => match (self.promise(&records), reply) {
+                (true, Some(Reply { length, port, kind })) => {
+                    self.around.counters.reply(kind);
+                    Disposal::Park { length, port }
+                }
+                (true, None) => {
+                    self.around.counters.count(Tally::Silent);
+                    Disposal::Discard
+                }
+                (false, _) => Disposal::Discard,
+            },
+        }
+    }
+
+    fn park(&mut self, reply: R) {
+        let (now, sequence) = (self.now(), self.pushed.unwrap_or_default());
+        self.around.counters.count(Tally::Parked);
+        let parked = self.awaiting.push(sequence, now, reply);
+        debug_assert!(parked.is_ok(), "a burst is no longer than there is room");
+    }
+}
+
+impl<P: Port> Worker<P> {
+    /// A worker that serves `port`. Its memory is taken here: call it on the worker's own core.
+    pub fn new(port: P, around: Surroundings) -> Self {
+        let ticked = around.clock.now();
+        let awaiting = Awaiting::with_capacity(AWAITING_MAX);
+        let desk = Desk { around, awaiting, now: None, pushed: None };
+        Self { port, desk, ticked, idle_since: None }
+    }
+
+    /// Serves until told to stop, then sends what is still promised.
+    ///
+    /// # Errors
+    ///
+    /// The port is of no use any more: its interface is gone.
+    pub fn run(&mut self) -> Result<(), PortError> {
+        while !self.desk.around.stop.load(Ordering::Acquire) {
+            let taken = self.turn()?;
+            if taken > 0 {
+                self.idle_since = None;
+            } else if self.port.has_outstanding() {
+                std::thread::yield_now();
+            } else {
+                self.rest()?;
+            }
+        }
+        self.drain()
+    }
+
+    /// One turn: receive and answer, hand over, send what is durable, flush, sweep. Says how many were received.
+    fn turn(&mut self) -> Result<usize, PortError> {
+        let limit = self.limit();
+        self.desk.now = None;
+        self.desk.pushed = None;
+        let taken = if limit > 0 { self.port.burst(limit, &mut self.desk) } else { 0 };
+        let now = self.desk.now();
+        if self.desk.pushed.is_some() {
+            self.desk.around.lane.ring_journal();
+        }
+        if taken > 0 {
+            self.desk.around.counters.count(Tally::Bursts);
+        }
+        self.settle(now);
+        self.port.flush()?;
+        self.sweep(now, if taken > 0 { SWEPT_BUSY } else { SWEPT_IDLE });
+        if now.0.saturating_sub(self.ticked.0) >= u64::from(TICK_MILLISECONDS) {
+            self.ticked = now;
+            self.port.tick();
+        }
+        self.desk.around.counters.turn();
+        Ok(taken)
+    }
+
+    /// How many datagrams can be taken: each may push two records, build one reply and park it.
+    fn limit(&self) -> usize {
+        let promises = self.desk.around.lane.room() / RECORDS_PER_DATAGRAM;
+        BURST_MAX.min(promises).min(self.desk.awaiting.room()).min(self.port.capacity())
+    }
+
+    fn settle(&mut self, now: Now) {
+        let durable = self.desk.around.lane.durable();
+        if self.desk.awaiting.is_empty() {
+            return;
+        }
+        let (mut sent, mut stale) = (0, 0);
+        let port = std::cell::RefCell::new(&mut self.port);
+        self.desk.awaiting.settle(
+            durable,
+            now,
+            |reply| {
+                sent += 1;
+                port.borrow_mut().send(reply);
+            },
+            |reply| {
+                stale += 1;
+                port.borrow_mut().discard(reply);
+            },
+        );
+        self.desk.around.counters.add(Tally::Unparked, sent);
+        self.desk.around.counters.add(Tally::Stale, stale);
+    }
+
+    fn sweep(&self, now: Now, most: usize) {
+        let around = &self.desk.around;
+        for _ in 0..most {
+            let Some(shard) = around.pace.next(now) else { return };
+            let swept = around.engine.leases().sweep(shard, now);
+            around.counters.count(if swept { Tally::Swept } else { Tally::SweptBusy });
+        }
+    }
+
+    /// Nothing to do: looks again for a moment, then sleeps until there is something.
+    fn rest(&mut self) -> Result<(), PortError> {
+        let now = boottime();
+        if now.saturating_sub(*self.idle_since.get_or_insert(now)) < SPIN {
+            std::hint::spin_loop();
+            return Ok(());
+        }
+        self.idle_since = None;
+        self.sleep()
+    }
+
+    fn sleep(&mut self) -> Result<(), PortError> {
+        let around = &self.desk.around;
+        if !around.lane.fall_asleep() {
+            return Ok(());
+        }
+        let rested = if self.limit() == 0 {
+            // There may well be something to receive, but no room for it before the journal has moved.
+            around.counters.count(Tally::Stalls);
+            around.wake.wait(TICK_MILLISECONDS);
+            Ok(())
+        } else {
+            around.counters.count(Tally::Sleeps);
+            self.port.wait(TICK_MILLISECONDS, &around.wake)
+        };
+        around.lane.woke();
+        rested
+    }
+
+    /// Receives nothing any more, and sends what becomes durable within the time that a reply may wait.
+    fn drain(&mut self) -> Result<(), PortError> {
+        let begin = self.desk.around.clock.now();
+        self.desk.around.lane.ring_journal();
+        loop {
+            let now = self.desk.around.clock.now();
+            self.settle(now);
+            self.port.flush()?;
+            let waiting = !self.desk.awaiting.is_empty();
+            if !waiting && !self.port.has_outstanding() {
+                return Ok(());
+            }
+            if now.0.saturating_sub(begin.0) > DRAIN_MILLISECONDS {
+                return Ok(());
+            }
+            let around = &self.desk.around;
+            if self.port.has_outstanding() {
+                std::thread::yield_now();
+            } else if around.lane.fall_asleep() {
+                around.wake.wait(TICK_MILLISECONDS);
+                around.lane.woke();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
