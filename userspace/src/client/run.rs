@@ -1,7 +1,7 @@
 //! The client as a process: it gives the machine a clock, sockets, signals, a state file and a voice.
 
 use std::{
-    io,
+    io::{self, Write},
     net::Ipv6Addr,
     process::ExitCode,
     sync::mpsc::{self, Receiver, SyncSender},
@@ -61,11 +61,7 @@ enum Step {
 pub fn run(arguments: &Arguments) -> Result<ExitCode, ClientError> {
     let (sender, inputs) = mpsc::sync_channel(QUEUE_LENGTH);
     let _signals = SignalThread::start(sender.clone())?;
-    let mut client = Client::new(arguments, sender, inputs)?;
-    match client.wait_for_source()? {
-        Step::Exit(code) => Ok(code),
-        Step::Continue => client.converse(),
-    }
+    Client::new(arguments, sender, inputs, io::stdout())?.run()
 }
 
 /// The machine's clock and the wall clock.
@@ -101,7 +97,7 @@ impl Drop for SignalThread {
     }
 }
 
-struct Client<'a> {
+struct Client<'a, W> {
     arguments: &'a Arguments,
     interface: Interface,
     who: Sender,
@@ -114,18 +110,19 @@ struct Client<'a> {
     reachable: bool,
     sender: SyncSender<Input>,
     inputs: Receiver<Input>,
-    reporter: Reporter<io::Stdout>,
+    reporter: Reporter<W>,
     /// When to give up; only until there is a lease.
     give_up_at: Option<Moment>,
     next_check: Moment,
     stopping: bool,
 }
 
-impl<'a> Client<'a> {
+impl<'a, W: Write> Client<'a, W> {
     fn new(
         arguments: &'a Arguments,
         sender: SyncSender<Input>,
         inputs: Receiver<Input>,
+        out: W,
     ) -> Result<Self, ClientError> {
         let interface = Interface::find(&arguments.interface)?;
         let file = arguments.state.as_deref().map(StateFile::new);
@@ -145,11 +142,18 @@ impl<'a> Client<'a> {
             reachable: true,
             sender,
             inputs,
-            reporter: Reporter::new(arguments.output, io::stdout()),
+            reporter: Reporter::new(arguments.output, out),
             give_up_at: arguments.timeout.map(|timeout| now.plus(timeout)),
             next_check: now.plus(SOURCE_CHECK_INTERVAL),
             stopping: false,
         })
+    }
+
+    fn run(&mut self) -> Result<ExitCode, ClientError> {
+        match self.wait_for_source()? {
+            Step::Exit(code) => Ok(code),
+            Step::Continue => self.converse(),
+        }
     }
 
     fn routes(&self) -> Result<Option<Vec<Route>>, ClientError> {
@@ -386,3 +390,6 @@ fn log(note: &Note) {
         Note::Refused | Note::Unacceptable | Note::Differs { .. } => warn!("{note}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -31,7 +31,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The port set that the scripted server leases.
 const PORTS: PortParams = PortParams { offset: 6, psid_length: 8, psid: 0x34 };
 
-fn shared() -> Assignment {
+pub(super) fn shared() -> Assignment {
     Assignment { address: ADDRESS, port_params: Some(PORTS) }
 }
 
@@ -55,9 +55,9 @@ fn config() -> Config {
 
 /// A query that left the machine.
 #[derive(Clone, Debug)]
-struct Sent {
-    at: Moment,
-    octets: Vec<u8>,
+pub(super) struct Sent {
+    pub(super) at: Moment,
+    pub(super) octets: Vec<u8>,
 }
 
 impl Sent {
@@ -65,11 +65,11 @@ impl Sent {
         Query::parse(&self.octets).unwrap()
     }
 
-    fn view(&self) -> View<'_> {
+    pub(super) fn view(&self) -> View<'_> {
         View::parse_request(self.query().message).unwrap()
     }
 
-    fn kind(&self) -> MessageType {
+    pub(super) fn kind(&self) -> MessageType {
         self.view().kind()
     }
 
@@ -85,7 +85,7 @@ impl Sent {
 
 /// What the scripted server says. A field that is `None` is left out.
 #[derive(Clone, Debug)]
-struct Answer {
+pub(super) struct Answer {
     kind: MessageType,
     address: Ipv4Addr,
     server_id: Option<Ipv4Addr>,
@@ -116,11 +116,11 @@ impl Answer {
         }
     }
 
-    fn offer(assignment: Assignment) -> Self {
+    pub(super) fn offer(assignment: Assignment) -> Self {
         Self::new(MessageType::Offer, assignment)
     }
 
-    fn ack(assignment: Assignment) -> Self {
+    pub(super) fn ack(assignment: Assignment) -> Self {
         Self::new(MessageType::Ack, assignment)
     }
 
@@ -138,7 +138,7 @@ impl Answer {
     }
 
     /// The answer to a query, as a UDP payload.
-    fn to(&self, sent: &Sent) -> Vec<u8> {
+    pub(super) fn to(&self, sent: &Sent) -> Vec<u8> {
         let view = sent.view();
         let mut buffer = [0; 1500];
         let mut w = Writer::new(&mut buffer);
