@@ -5,6 +5,7 @@
 //! pieces (RFC 3396) is put together again by whoever asks for it.
 
 mod emit;
+mod found;
 mod options;
 mod view;
 

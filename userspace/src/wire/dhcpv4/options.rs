@@ -101,13 +101,6 @@ impl<'a> Options<'a> {
         }
     }
 
-    /// The pieces in the overloaded fields only.
-    pub(super) fn overloaded(message: &'a [u8], overload: Overload) -> Self {
-        let mut options = Self::new(message, overload);
-        options.current = Field::new(&[]);
-        options
-    }
-
     /// After the iterator has ended: whether no field had an option that ran past it.
     pub(super) fn is_exhausted(&self) -> bool {
         self.current.is_exhausted() && self.file.is_exhausted() && self.sname.is_exhausted()

@@ -9,10 +9,11 @@ use zerocopy::{
 
 use super::{
     BOOT_REPLY, BOOT_REQUEST, FIXED_LENGTH, HARDWARE_LENGTH_MAX, MAGIC_COOKIE, MessageType,
-    OPTION_CLIENT_ID, OPTION_LEASE_TIME, OPTION_MAX_MESSAGE_SIZE, OPTION_MESSAGE_TYPE,
-    OPTION_OVERLOAD, OPTION_PARAMETER_REQUEST_LIST, OPTION_PORT_PARAMS, OPTION_REBINDING_TIME,
+    OPTION_CLIENT_ID, OPTION_LEASE_TIME, OPTION_MAX_MESSAGE_SIZE, OPTION_OVERLOAD,
+    OPTION_PARAMETER_REQUEST_LIST, OPTION_PORT_PARAMS, OPTION_REBINDING_TIME,
     OPTION_RELAY_INFORMATION, OPTION_RENEWAL_TIME, OPTION_REQUESTED_ADDRESS, OPTION_SERVER_ID,
     Options, Value,
+    found::Found,
     options::{Field, Overload},
 };
 use crate::wire::{Malformed, portparams::PortParams};
@@ -69,102 +70,20 @@ pub struct View<'a> {
     kind: MessageType,
     overload: Overload,
     overload_ignored: bool,
-    /// Some remembered option came in several pieces: the first pieces below do not suffice.
-    split: bool,
     requested_address: Option<Ipv4Addr>,
     server_id: Option<Ipv4Addr>,
-    first: FirstPieces<'a>,
-}
-
-/// Where the first piece of each option stands that a server or client decides by.
-#[derive(Clone, Copy, Debug, Default)]
-struct FirstPieces<'a> {
-    requested_address: Option<&'a [u8]>,
-    lease_time: Option<&'a [u8]>,
-    server_id: Option<&'a [u8]>,
-    parameter_request_list: Option<&'a [u8]>,
-    max_message_size: Option<&'a [u8]>,
-    renewal_time: Option<&'a [u8]>,
-    rebinding_time: Option<&'a [u8]>,
-    client_id: Option<&'a [u8]>,
-    relay_information: Option<&'a [u8]>,
-    port_params: Option<&'a [u8]>,
-}
-
-/// What the one pass over the options finds.
-#[derive(Default)]
-struct Pass<'a> {
-    kind: Option<MessageType>,
-    split: bool,
-    first: FirstPieces<'a>,
-}
-
-impl<'a> Pass<'a> {
-    #[inline]
-    fn see(&mut self, code: u8, piece: &'a [u8]) -> Result<(), Malformed> {
-        let place = match code {
-            OPTION_MESSAGE_TYPE => return self.see_kind(piece),
-            OPTION_REQUESTED_ADDRESS => &mut self.first.requested_address,
-            OPTION_LEASE_TIME => &mut self.first.lease_time,
-            OPTION_SERVER_ID => &mut self.first.server_id,
-            OPTION_PARAMETER_REQUEST_LIST => &mut self.first.parameter_request_list,
-            OPTION_MAX_MESSAGE_SIZE => &mut self.first.max_message_size,
-            OPTION_RENEWAL_TIME => &mut self.first.renewal_time,
-            OPTION_REBINDING_TIME => &mut self.first.rebinding_time,
-            OPTION_CLIENT_ID => &mut self.first.client_id,
-            OPTION_RELAY_INFORMATION => &mut self.first.relay_information,
-            OPTION_PORT_PARAMS => &mut self.first.port_params,
-            _ => return Ok(()),
-        };
-        match place {
-            Some(_) => self.split = true,
-            None => *place = Some(piece),
-        }
-        Ok(())
-    }
-
-    /// The message type is one octet, so it cannot come in pieces: a second instance is a mistake.
-    #[inline]
-    fn see_kind(&mut self, piece: &[u8]) -> Result<(), Malformed> {
-        let &[number] = piece else { return Err(Malformed::BadMessageType) };
-        let kind = MessageType::from_number(number).ok_or(Malformed::BadMessageType)?;
-        match self.kind.replace(kind) {
-            None => Ok(()),
-            Some(_) => Err(Malformed::BadMessageType),
-        }
-    }
-}
-
-/// Option 52 of the field `options`, the only field where it counts.
-#[derive(Default)]
-enum OverloadSeen {
-    #[default]
-    Absent,
-    Valid(Overload),
-    /// Of a length or value that RFC 2132 §9.3 does not know, or there twice.
-    Bad,
-}
-
-impl OverloadSeen {
-    fn see(&mut self, piece: &[u8]) {
-        let overload = match piece {
-            &[number] => Overload::from_number(number),
-            _ => None,
-        };
-        *self = match (&self, overload) {
-            (OverloadSeen::Absent, Some(overload)) => OverloadSeen::Valid(overload),
-            _ => OverloadSeen::Bad,
-        };
-    }
+    found: Found<'a>,
 }
 
 impl<'a> View<'a> {
     /// Checks a message that a client sent.
+    #[inline]
     pub fn parse_request(message: &'a [u8]) -> Result<Self, Malformed> {
         Self::parse(message, BOOT_REQUEST)
     }
 
     /// Checks a message that a server sent.
+    #[inline]
     pub fn parse_reply(message: &'a [u8]) -> Result<Self, Malformed> {
         Self::parse(message, BOOT_REPLY)
     }
@@ -182,76 +101,102 @@ impl<'a> View<'a> {
         if fixed.cookie != MAGIC_COOKIE {
             return Err(Malformed::BadCookie);
         }
-        let mut pass = Pass::default();
-        let mut overload = OverloadSeen::default();
         let mut field = Field::new(options);
-        for (code, piece) in field.by_ref() {
-            if code == OPTION_OVERLOAD {
-                overload.see(piece);
-            } else {
-                pass.see(code, piece)?;
-            }
-        }
+        let found = Found::over(&mut field)?;
         if !field.is_exhausted() {
             return Err(Malformed::OptionOverrun);
         }
-        let overload_ignored = matches!(overload, OverloadSeen::Bad);
-        let overload = match overload {
-            OverloadSeen::Valid(overload) => {
-                see_overloaded(message, overload, &mut pass)?;
-                overload
-            }
-            OverloadSeen::Absent | OverloadSeen::Bad => Overload::default(),
+        if found.split || found.overload.is_some() {
+            return Self::parse_rare(fixed, message);
+        }
+        let kind = found.kind.ok_or(Malformed::NoMessageType)?;
+        let address = |piece: &'a [u8]| match piece.as_array() {
+            Some(octets) => Ok(Ipv4Addr::from_octets(*octets)),
+            None => Err(Malformed::BadOptionLength),
         };
-        let kind = pass.kind.ok_or(Malformed::NoMessageType)?;
-        let (split, first) = (pass.split, pass.first);
-        let (requested_address, server_id) = (None, None);
-        let mut view = Self {
+        let requested_address = found.requested_address.map(address).transpose()?;
+        let server_id = found.server_id.map(address).transpose()?;
+        if found.client_id.is_some_and(<[u8]>::is_empty) {
+            return Err(Malformed::BadOptionLength);
+        }
+        Ok(Self {
+            fixed,
+            message,
+            kind,
+            overload: Overload::default(),
+            overload_ignored: false,
+            requested_address,
+            server_id,
+            found,
+        })
+    }
+
+    /// The same for a message with options in several pieces or in other fields. Apart, so that the
+    /// usual message does not pay for it.
+    ///
+    /// Option Overload counts in the field `options` only; if it makes no sense the message is read
+    /// as if it were not there (RFC 2132 §9.3).
+    #[cold]
+    fn parse_rare(fixed: &'a Fixed, message: &'a [u8]) -> Result<Self, Malformed> {
+        let mut overloads = Field::main(message).filter(|&(code, _)| code == OPTION_OVERLOAD);
+        let (overload, overload_ignored) = match (overloads.next(), overloads.next()) {
+            (None, _) => (Overload::default(), false),
+            (Some((_, &[number])), None) => match Overload::from_number(number) {
+                Some(overload) => (overload, false),
+                None => (Overload::default(), true),
+            },
+            _ => (Overload::default(), true),
+        };
+        let mut options = Options::new(message, overload);
+        let found = Found::over(&mut options)?;
+        if !options.is_exhausted() {
+            return Err(Malformed::OptionOverrun);
+        }
+        let kind = found.kind.ok_or(Malformed::NoMessageType)?;
+        let value = |code| Value::gather(code, Options::new(message, overload));
+        let address = |value: Value<'a>| match value.to_array() {
+            Some(octets) => Ok(Ipv4Addr::from_octets(octets)),
+            None => Err(Malformed::BadOptionLength),
+        };
+        let requested_address = value(OPTION_REQUESTED_ADDRESS).map(address).transpose()?;
+        let server_id = value(OPTION_SERVER_ID).map(address).transpose()?;
+        if value(OPTION_CLIENT_ID).is_some_and(|value| value.is_empty()) {
+            return Err(Malformed::BadOptionLength);
+        }
+        Ok(Self {
             fixed,
             message,
             kind,
             overload,
             overload_ignored,
-            split,
             requested_address,
             server_id,
-            first,
-        };
-        view.check_lengths()?;
-        Ok(view)
-    }
-
-    /// The options that decide what a message means must have the length that their RFC gives them.
-    /// Of others a wrong length only means that they are not there.
-    #[inline]
-    fn check_lengths(&mut self) -> Result<(), Malformed> {
-        let address = |value: Option<Value<'_>>| match value {
-            None => Ok(None),
-            Some(value) => match value.to_array::<4>() {
-                Some(octets) => Ok(Some(Ipv4Addr::from(octets))),
-                None => Err(Malformed::BadOptionLength),
-            },
-        };
-        let first = self.first;
-        self.requested_address =
-            address(self.value(OPTION_REQUESTED_ADDRESS, first.requested_address))?;
-        self.server_id = address(self.value(OPTION_SERVER_ID, first.server_id))?;
-        match self.client_identifier() {
-            Some(identifier) if identifier.is_empty() => Err(Malformed::BadOptionLength),
-            _ => Ok(()),
-        }
+            found,
+        })
     }
 
     /// The value of a remembered option.
     #[inline]
-    fn value(&self, code: u8, first: Option<&'a [u8]>) -> Option<Value<'a>> {
-        if self.split { self.option(code) } else { first.map(Value::whole) }
+    fn value(&self, code: u8, piece: Option<&'a [u8]>) -> Option<Value<'a>> {
+        if self.found.split { self.option(code) } else { piece.map(Value::whole) }
+    }
+
+    /// A remembered option of `N` octets, without making a [`Value`] of it where it is in one
+    /// piece.
+    #[inline]
+    fn array<const N: usize>(&self, code: u8, piece: Option<&'a [u8]>) -> Option<[u8; N]> {
+        if self.found.split { self.array_of_pieces(code) } else { piece?.as_array().copied() }
+    }
+
+    #[cold]
+    fn array_of_pieces<const N: usize>(&self, code: u8) -> Option<[u8; N]> {
+        self.option(code)?.to_array()
     }
 
     /// A remembered option of four octets.
     #[inline]
-    fn four_octets(&self, code: u8, first: Option<&'a [u8]>) -> Option<u32> {
-        self.value(code, first)?.to_array().map(u32::from_be_bytes)
+    fn four_octets(&self, code: u8, piece: Option<&'a [u8]>) -> Option<u32> {
+        self.array(code, piece).map(u32::from_be_bytes)
     }
 
     /// DHCP Message Type (53).
@@ -322,7 +267,7 @@ impl<'a> View<'a> {
 
     /// IP Address Lease Time (51), in seconds; 0xffffffff is for ever.
     pub fn lease_seconds(&self) -> Option<u32> {
-        self.four_octets(OPTION_LEASE_TIME, self.first.lease_time)
+        self.four_octets(OPTION_LEASE_TIME, self.found.lease_time)
     }
 
     /// Server Identifier (54).
@@ -332,56 +277,59 @@ impl<'a> View<'a> {
 
     /// Renewal Time, T1 (58), in seconds.
     pub fn renewal_seconds(&self) -> Option<u32> {
-        self.four_octets(OPTION_RENEWAL_TIME, self.first.renewal_time)
+        self.four_octets(OPTION_RENEWAL_TIME, self.found.renewal_time)
     }
 
     /// Rebinding Time, T2 (59), in seconds.
     pub fn rebinding_seconds(&self) -> Option<u32> {
-        self.four_octets(OPTION_REBINDING_TIME, self.first.rebinding_time)
+        self.four_octets(OPTION_REBINDING_TIME, self.found.rebinding_time)
     }
 
     /// Maximum DHCP Message Size (57) as it was sent, below the legal minimum of 576 too.
     pub fn max_message_size(&self) -> Option<u16> {
-        let value = self.value(OPTION_MAX_MESSAGE_SIZE, self.first.max_message_size)?;
-        value.to_array().map(u16::from_be_bytes)
+        let octets = self.array(OPTION_MAX_MESSAGE_SIZE, self.found.max_message_size);
+        octets.map(u16::from_be_bytes)
     }
 
     /// Client Identifier (61), not empty.
     pub fn client_identifier(&self) -> Option<Value<'a>> {
-        self.value(OPTION_CLIENT_ID, self.first.client_id)
+        self.value(OPTION_CLIENT_ID, self.found.client_id)
     }
 
     /// Parameter Request List (55), not empty.
     pub fn parameter_request_list(&self) -> Option<Value<'a>> {
-        self.value(OPTION_PARAMETER_REQUEST_LIST, self.first.parameter_request_list)
+        self.value(OPTION_PARAMETER_REQUEST_LIST, self.found.parameter_request_list)
             .filter(|list| !list.is_empty())
     }
 
     /// Whether the client asks for the option `code`.
     pub fn requests(&self, code: u8) -> bool {
-        self.value(OPTION_PARAMETER_REQUEST_LIST, self.first.parameter_request_list)
-            .is_some_and(|list| list.contains(code))
+        if self.found.split {
+            self.option(OPTION_PARAMETER_REQUEST_LIST).is_some_and(|list| list.contains(code))
+        } else {
+            self.found.parameter_request_list.is_some_and(|list| list.contains(&code))
+        }
     }
 
     /// Option 159 (RFC 7618 §9).
     pub fn port_params(&self) -> PortParamsField {
-        match self.value(OPTION_PORT_PARAMS, self.first.port_params) {
-            None => PortParamsField::Absent,
-            Some(value) => match value.to_array().and_then(PortParams::decode) {
-                Some(params) => PortParamsField::Present(params),
-                None => PortParamsField::Invalid,
-            },
+        let piece = self.found.port_params;
+        match (piece, self.array(OPTION_PORT_PARAMS, piece).and_then(PortParams::decode)) {
+            (None, _) => PortParamsField::Absent,
+            (Some(_), Some(params)) => PortParamsField::Present(params),
+            (Some(_), None) => PortParamsField::Invalid,
         }
     }
 
     /// Relay Agent Information (82), if it has room for a sub-option (RFC 3046 §2.0).
     pub fn relay_agent_information(&self) -> Option<Value<'a>> {
-        self.value(OPTION_RELAY_INFORMATION, self.first.relay_information)
+        self.value(OPTION_RELAY_INFORMATION, self.found.relay_information)
             .filter(|value| value.len() >= 2)
     }
 
     /// Any option but Pad, End and Option Overload. Goes over all of them again: for what is needed
     /// rarely.
+    #[cold]
     pub fn option(&self, code: u8) -> Option<Value<'a>> {
         Value::gather(code, self.options())
     }
@@ -396,18 +344,4 @@ impl<'a> View<'a> {
     pub fn overload_ignored(&self) -> bool {
         self.overload_ignored
     }
-}
-
-/// Goes over the options in `file` and `sname`. Option Overload does not count there: no recursion.
-#[cold]
-fn see_overloaded<'a>(
-    message: &'a [u8],
-    overload: Overload,
-    pass: &mut Pass<'a>,
-) -> Result<(), Malformed> {
-    let mut options = Options::overloaded(message, overload);
-    for (code, piece) in options.by_ref() {
-        pass.see(code, piece)?;
-    }
-    if options.is_exhausted() { Ok(()) } else { Err(Malformed::OptionOverrun) }
 }
