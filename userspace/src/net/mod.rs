@@ -8,6 +8,9 @@
 //! Nothing here allocates, logs or reads a clock once a port is open.
 
 pub mod counters;
+pub mod link;
+#[cfg(feature = "xdp")]
+pub mod steer;
 pub mod sys;
 
 use std::{io, sync::Arc};

@@ -127,6 +127,122 @@ pub fn missing_capabilities(needed: &[Capability]) -> Vec<String> {
     needed.iter().filter(|&&capability| !has(capability)).map(ToString::to_string).collect()
 }
 
+/// Asks the kernel about one interface of the calling thread's network namespace.
+#[derive(Debug)]
+pub(super) struct InterfaceControl {
+    socket: OwnedFd,
+    /// Terminated by at least one zero.
+    name: [libc::c_char; libc::IFNAMSIZ],
+}
+
+impl InterfaceControl {
+    /// `ENODEV` for a name that no interface can have.
+    pub(super) fn open(name: &str) -> io::Result<Self> {
+        let mut padded = [0; libc::IFNAMSIZ];
+        if name.is_empty() || name.len() >= padded.len() || name.contains('\0') {
+            return Err(io::Error::from_raw_os_error(libc::ENODEV));
+        }
+        for (to, from) in padded.iter_mut().zip(name.bytes()) {
+            *to = libc::c_char::from_ne_bytes([from]);
+        }
+        Ok(Self { socket: open_socket(libc::SOCK_DGRAM)?, name: padded })
+    }
+
+    /// One `ioctl` with an `ifreq` that carries `argument` in and out.
+    fn request(
+        &self,
+        number: libc::Ioctl,
+        argument: libc::__c_anonymous_ifr_ifru,
+    ) -> io::Result<libc::__c_anonymous_ifr_ifru> {
+        let mut request = libc::ifreq { ifr_name: self.name, ifr_ifru: argument };
+        // SAFETY: the pointer is to an ifreq, which is what all requests of this module take; where it holds a
+        // pointer in turn, the caller keeps what that points to alive.
+        check(unsafe { libc::ioctl(self.socket.as_raw_fd(), number, &raw mut request) })?;
+        Ok(request.ifr_ifru)
+    }
+
+    /// Its number.
+    pub(super) fn index(&self) -> io::Result<u32> {
+        let blank = libc::__c_anonymous_ifr_ifru { ifru_ifindex: 0 };
+        let answer = self.request(libc::SIOCGIFINDEX, blank)?;
+        // SAFETY: SIOCGIFINDEX fills this field.
+        Ok(unsafe { answer.ifru_ifindex }.cast_unsigned())
+    }
+
+    /// Its `IFF_` flags.
+    pub(super) fn flags(&self) -> io::Result<libc::c_int> {
+        let blank = libc::__c_anonymous_ifr_ifru { ifru_flags: 0 };
+        let answer = self.request(libc::SIOCGIFFLAGS, blank)?;
+        // SAFETY: SIOCGIFFLAGS fills this field.
+        Ok(libc::c_int::from(unsafe { answer.ifru_flags }))
+    }
+
+    /// The longest packet that it carries, in octets.
+    pub(super) fn mtu(&self) -> io::Result<u32> {
+        let blank = libc::__c_anonymous_ifr_ifru { ifru_mtu: 0 };
+        let answer = self.request(libc::SIOCGIFMTU, blank)?;
+        // SAFETY: SIOCGIFMTU fills this field.
+        Ok(unsafe { answer.ifru_mtu }.cast_unsigned())
+    }
+
+    /// Its `ARPHRD_` type and the first six octets of its address.
+    pub(super) fn hardware_address(&self) -> io::Result<(u16, [u8; 6])> {
+        let zero = libc::sockaddr { sa_family: 0, sa_data: [0; 14] };
+        let blank = libc::__c_anonymous_ifr_ifru { ifru_hwaddr: zero };
+        let answer = self.request(libc::SIOCGIFHWADDR, blank)?;
+        // SAFETY: SIOCGIFHWADDR fills this field.
+        let address = unsafe { answer.ifru_hwaddr };
+        let [a, b, c, d, e, f, ..] = address.sa_data.map(|octet| octet.to_ne_bytes()[0]);
+        Ok((address.sa_family, [a, b, c, d, e, f]))
+    }
+
+    /// Receive queues in use; 1 where the driver does not say.
+    pub(super) fn receive_queues(&self) -> io::Result<u32> {
+        /// `struct ethtool_channels` of the kernel's `ethtool.h`.
+        #[repr(C)]
+        #[derive(Default)]
+        struct Channels {
+            command: u32,
+            limits: [u32; 4],
+            receive: u32,
+            transmit: u32,
+            other: u32,
+            combined: u32,
+        }
+        const ETHTOOL_GCHANNELS: u32 = 0x3c;
+        let mut channels = Channels { command: ETHTOOL_GCHANNELS, ..Channels::default() };
+        let argument = libc::__c_anonymous_ifr_ifru { ifru_data: (&raw mut channels).cast() };
+        match self.request(libc::SIOCETHTOOL, argument) {
+            Ok(_) => Ok((channels.receive + channels.combined).max(1)),
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(1),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// An IPv6 socket that is closed on exec and does not block.
+pub(super) fn open_socket(kind: libc::c_int) -> io::Result<OwnedFd> {
+    let kind = kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: no pointers are passed.
+    let fd = check(unsafe { libc::socket(libc::AF_INET6, kind, 0) })?;
+    // SAFETY: socket gave us this descriptor and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sets a socket option whose value is the plain structure `T`.
+pub(super) fn set_option<T: Copy>(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: &T,
+) -> io::Result<()> {
+    let length = size_of::<T>() as libc::socklen_t;
+    let pointer: *const T = value;
+    // SAFETY: pointer and length are those of `value`; the kernel only reads.
+    check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, pointer.cast(), length) })?;
+    Ok(())
+}
+
 /// What AF_XDP needs: to attach a program, to load it, to open a raw socket.
 pub const XDP_CAPABILITIES: [Capability; 3] =
     [Capability::CAP_NET_ADMIN, Capability::CAP_BPF, Capability::CAP_NET_RAW];
