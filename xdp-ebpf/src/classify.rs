@@ -2,6 +2,7 @@
 //!
 //! The same source is compiled for the kernel and for the host. For the verifier's sake every loop has a constant
 //! bound, every offset is compared with a constant before it is used, and nothing is sliced.
+#![expect(clippy::inline_always, reason = "the kernel runs it as one function")]
 
 use core::hint::black_box;
 

@@ -1,4 +1,5 @@
 //! `classify` on the host: what is taken, what is passed, and a slow and obvious second opinion on both.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
 use proptest::prelude::*;
 use xdp_ebpf::{
@@ -225,7 +226,8 @@ fn second_opinion(mut frame: &[u8]) -> Option<bool> {
     }
     let ipv6 = cut(&mut frame, 40)?;
     let destination: [u8; 16] = ipv6[24..40].try_into().ok()?;
-    let is_ours = [GROUP, SITE_GROUP].contains(&destination) || (destination == SERVER && !is_group);
+    let is_ours =
+        [GROUP, SITE_GROUP].contains(&destination) || (destination == SERVER && !is_group);
     let udp = cut(&mut frame, 8)?;
     if ipv6[0] >> 4 != 6 || ipv6[6] != 17 || !is_ours || udp[2..4] != [2, 35] {
         return Some(false);

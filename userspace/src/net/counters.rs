@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::wire::frame::FrameFault;
+
 macro_rules! events {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
         /// Something that happens to a packet, or to a port, below the engine.
@@ -51,6 +53,7 @@ events! {
 #[derive(Debug, Default)]
 pub struct NetCounters {
     events: [AtomicU64; Event::ALL.len()],
+    faults: [AtomicU64; FrameFault::ALL.len()],
 }
 
 impl NetCounters {
@@ -69,6 +72,16 @@ impl NetCounters {
         increase(&self.events[event as usize], times);
     }
 
+    /// Counts a frame that is not for us.
+    pub fn count_fault(&self, fault: FrameFault) {
+        increase(&self.faults[fault as usize], 1);
+    }
+
+    /// How many frames had this fault.
+    pub fn fault(&self, fault: FrameFault) -> u64 {
+        self.faults[fault as usize].load(Ordering::Relaxed)
+    }
+
     /// Takes over a total that somebody else, the kernel, has counted.
     pub fn set(&self, event: Event, total: u64) {
         self.events[event as usize].store(total, Ordering::Relaxed);
@@ -81,7 +94,9 @@ impl NetCounters {
 
     /// Names and values of all counters.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        Event::ALL.iter().map(|&event| (event.name(), self.get(event)))
+        let events = Event::ALL.iter().map(|&event| (event.name(), self.get(event)));
+        let faults = FrameFault::ALL.iter().map(|&fault| (fault.name(), self.fault(fault)));
+        events.chain(faults)
     }
 }
 
@@ -102,10 +117,14 @@ mod tests {
         for (times, &event) in (1..).zip(Event::ALL) {
             counters.add(event, times);
         }
+        for &fault in FrameFault::ALL {
+            counters.count_fault(fault);
+        }
         for (times, &event) in (1..).zip(Event::ALL) {
             assert_eq!(counters.get(event), times);
         }
+        assert!(FrameFault::ALL.iter().all(|&fault| counters.fault(fault) == 1));
         let names: BTreeSet<&str> = counters.iter().map(|(name, _)| name).collect();
-        assert_eq!(names.len(), Event::ALL.len());
+        assert_eq!(names.len(), Event::ALL.len() + FrameFault::ALL.len());
     }
 }

@@ -231,8 +231,12 @@ impl fmt::Display for Change {
             Change::Carrier => f.write_str("has a carrier"),
             Change::NoCarrier => f.write_str("has no carrier"),
             Change::Queues { from, to } => write!(f, "had {from} queues and now has {to}"),
-            Change::Mac { to: [a, b, c, d, e, g] } => {
-                write!(f, "has a new MAC {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+            Change::Mac { to } => {
+                f.write_str("has a new MAC ")?;
+                let mut separator = "";
+                to.iter().try_for_each(|octet| {
+                    write!(f, "{}{octet:02x}", std::mem::replace(&mut separator, ":"))
+                })
             }
             Change::Mtu { from, to } => write!(f, "had an MTU of {from} and now has {to}"),
             Change::Addresses => f.write_str("has other IPv6 addresses"),
@@ -393,6 +397,7 @@ nonsense
         assert_eq!(tell(|f| f.index = 9), [Change::Replaced { from: 7, to: 9 }]);
         assert_eq!(tell(|f| f.mtu = 9000), [Change::Mtu { from: 1500, to: 9000 }]);
         assert_eq!(tell(|f| f.mac[5] = 2), [Change::Mac { to: [2, 0, 0, 0, 0, 2] }]);
+        assert_eq!(tell(|f| f.mac[5] = 2)[0].to_string(), "has a new MAC 02:00:00:00:00:02");
         assert_eq!(tell(|f| f.addresses.clear()), [Change::Addresses]);
         let mut down = facts();
         down.is_up = false;
@@ -403,7 +408,8 @@ nonsense
     fn replies_leave_from_where_the_query_was_sent_to() {
         let reach = facts().reach();
         let [server, group, relay, client]: [Ipv6Addr; 4] =
-            ["2001:db8:ffff::547", "ff02::1:2", "2001:db8::2", "fe80::2"].map(|a| a.parse().unwrap());
+            ["2001:db8:ffff::547", "ff02::1:2", "2001:db8::2", "fe80::2"]
+                .map(|a| a.parse().unwrap());
         assert_eq!(reach.source_for(server, relay), Some(server));
         assert_eq!(reach.source_for(server, client), Some(server));
         assert_eq!(reach.source_for(group, client), "fe80::1".parse().ok());

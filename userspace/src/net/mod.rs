@@ -8,10 +8,15 @@
 //! Nothing here allocates, logs or reads a clock once a port is open.
 
 pub mod counters;
+#[cfg(feature = "xdp")]
+mod frames;
 pub mod link;
 #[cfg(feature = "xdp")]
 pub mod steer;
 pub mod sys;
+pub mod udp;
+#[cfg(feature = "xdp")]
+pub mod xdp;
 
 use std::{io, sync::Arc};
 

@@ -74,7 +74,9 @@ pub enum SteerError {
         source: io::Error,
     },
     /// The kernel would leave the program attached after our death.
-    #[error("interface {interface}: this kernel has no BPF links for XDP, which are there since Linux 5.9")]
+    #[error(
+        "interface {interface}: this kernel has no BPF links for XDP, which are there since Linux 5.9"
+    )]
     NoLinks {
         /// The interface.
         interface: String,
@@ -148,8 +150,9 @@ impl Program {
 
     /// Frames to this station are looked at, beside those to groups.
     pub fn set_mac(&mut self, mac: [u8; 6]) -> Result<(), SteerError> {
-        let [a, b, c, d, e, f] = mac;
-        self.interface.set(0, [a, b, c, d, e, f, 0, 0], 0).map_err(map_failed(INTERFACE))
+        let mut padded = [0; 8];
+        padded[..mac.len()].copy_from_slice(&mac);
+        self.interface.set(0, padded, 0).map_err(map_failed(INTERFACE))
     }
 
     /// Packets to these unicast addresses are looked at, beside those to the two DHCPv6 groups.
@@ -172,8 +175,7 @@ impl Program {
     pub fn totals(&self) -> Result<Totals, SteerError> {
         let mut totals = Totals::default();
         for counter in Counter::ALL {
-            let values =
-                self.counters.get(&(counter as u32), 0).map_err(map_failed(COUNTERS))?;
+            let values = self.counters.get(&(counter as u32), 0).map_err(map_failed(COUNTERS))?;
             totals.0[counter as usize] = values.iter().sum();
         }
         Ok(totals)
@@ -227,11 +229,7 @@ impl Steering {
     /// # Errors
     ///
     /// Of the last mode, if none works. A program that is there already ends the search at once.
-    pub fn attach(
-        facts: &Facts,
-        listen: &[Ipv6Addr],
-        modes: &[Mode],
-    ) -> Result<Self, SteerError> {
+    pub fn attach(facts: &Facts, listen: &[Ipv6Addr], modes: &[Mode]) -> Result<Self, SteerError> {
         let mut program = Program::load()?;
         program.set_mac(facts.mac)?;
         program.set_listen(listen)?;
@@ -289,10 +287,9 @@ fn take_map<M>(object: &mut Ebpf, name: &'static str) -> Result<M, SteerError>
 where
     M: TryFrom<Map, Error = MapError>,
 {
-    let map = object.take_map(name).ok_or(SteerError::Map {
-        map: name,
-        reason: "not in the object".to_owned(),
-    })?;
+    let map = object
+        .take_map(name)
+        .ok_or(SteerError::Map { map: name, reason: "not in the object".to_owned() })?;
     map.try_into().map_err(map_failed(name))
 }
 
@@ -352,4 +349,3 @@ fn with_causes(error: &(dyn Error + 'static)) -> String {
     }
     text
 }
-

@@ -138,14 +138,7 @@ pub(super) struct InterfaceControl {
 impl InterfaceControl {
     /// `ENODEV` for a name that no interface can have.
     pub(super) fn open(name: &str) -> io::Result<Self> {
-        let mut padded = [0; libc::IFNAMSIZ];
-        if name.is_empty() || name.len() >= padded.len() || name.contains('\0') {
-            return Err(io::Error::from_raw_os_error(libc::ENODEV));
-        }
-        for (to, from) in padded.iter_mut().zip(name.bytes()) {
-            *to = libc::c_char::from_ne_bytes([from]);
-        }
-        Ok(Self { socket: open_socket(libc::SOCK_DGRAM)?, name: padded })
+        Ok(Self { name: interface_name(name)?, socket: open_socket(libc::SOCK_DGRAM)? })
     }
 
     /// One `ioctl` with an `ifreq` that carries `argument` in and out.
@@ -192,8 +185,11 @@ impl InterfaceControl {
         let answer = self.request(libc::SIOCGIFHWADDR, blank)?;
         // SAFETY: SIOCGIFHWADDR fills this field.
         let address = unsafe { answer.ifru_hwaddr };
-        let [a, b, c, d, e, f, ..] = address.sa_data.map(|octet| octet.to_ne_bytes()[0]);
-        Ok((address.sa_family, [a, b, c, d, e, f]))
+        let mut mac = [0; 6];
+        for (to, from) in mac.iter_mut().zip(address.sa_data) {
+            [*to] = from.to_ne_bytes();
+        }
+        Ok((address.sa_family, mac))
     }
 
     /// Receive queues in use; 1 where the driver does not say.
@@ -220,6 +216,18 @@ impl InterfaceControl {
     }
 }
 
+/// A name as the kernel takes it, padded with zeros. `ENODEV` for one that no interface can have.
+pub(super) fn interface_name(name: &str) -> io::Result<[libc::c_char; libc::IFNAMSIZ]> {
+    let mut padded = [0; libc::IFNAMSIZ];
+    if name.is_empty() || name.len() >= padded.len() || name.contains('\0') {
+        return Err(io::Error::from_raw_os_error(libc::ENODEV));
+    }
+    for (to, from) in padded.iter_mut().zip(name.bytes()) {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    Ok(padded)
+}
+
 /// An IPv6 socket that is closed on exec and does not block.
 pub(super) fn open_socket(kind: libc::c_int) -> io::Result<OwnedFd> {
     let kind = kind | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
@@ -236,11 +244,34 @@ pub(super) fn set_option<T: Copy>(
     option: libc::c_int,
     value: &T,
 ) -> io::Result<()> {
-    let length = size_of::<T>() as libc::socklen_t;
     let pointer: *const T = value;
+    let length = length_of::<T>();
     // SAFETY: pointer and length are those of `value`; the kernel only reads.
     check(unsafe { libc::setsockopt(socket.as_raw_fd(), level, option, pointer.cast(), length) })?;
     Ok(())
+}
+
+/// Reads a socket option whose value is an integer.
+#[cfg(feature = "xdp")]
+pub(super) fn integer_option(
+    socket: BorrowedFd<'_>,
+    level: libc::c_int,
+    option: libc::c_int,
+) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut length = length_of::<libc::c_int>();
+    let pointer = (&raw mut value).cast();
+    // SAFETY: pointer and length are those of `value`.
+    check(unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, option, pointer, &raw mut length)
+    })?;
+    Ok(value)
+}
+
+/// The size of a structure as system calls want it.
+#[expect(clippy::cast_possible_truncation, reason = "structures of the kernel are small")]
+pub(super) const fn length_of<T>() -> libc::socklen_t {
+    size_of::<T>() as libc::socklen_t
 }
 
 /// What AF_XDP needs: to attach a program, to load it, to open a raw socket.

@@ -1,0 +1,564 @@
+//! The ordinary UDP socket: for what the XDP program passes on, and for machines without AF_XDP.
+//!
+//! One socket an interface, bound to it, so that a reply leaves where its query came in and other interfaces' port
+//! 547 is left alone. The kernel reassembles fragments and skips extension headers here, and fragments long replies.
+
+use std::{
+    io,
+    mem::{size_of, zeroed},
+    net::Ipv6Addr,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    ptr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use super::{
+    Disposal, Handler, Port, PortError,
+    counters::{Event, NetCounters},
+    link::{Facts, Published, Reach},
+    sys::{self, WakeFd},
+};
+use crate::wire::{
+    datagram::Datagram,
+    dhcpv6::{ALL_RELAYS_AND_SERVERS, ALL_SERVERS, SERVER_PORT},
+};
+
+/// The most datagrams of one system call, and of one burst from one interface.
+pub const BATCH_MAX: usize = 64;
+
+/// The longest datagram that is received or sent, in octets. DHCPv4 messages have a few hundred, and a relay adds
+/// less than a hundred.
+pub const DATAGRAM_LENGTH_MAX: usize = 16 * 1_024;
+
+/// What is asked for as the socket's receive buffer.
+const RECEIVE_BUFFER_OCTETS: libc::c_int = 4 << 20;
+
+/// How long to sleep while the kernel takes nothing from us.
+const STALLED_MS: u32 = 1;
+
+/// No option of the standard C library's headers names it (`linux/in6.h`).
+const IPV6_MULTICAST_ALL: libc::c_int = 29;
+
+/// The UDP port cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum UdpError {
+    /// Somebody else is there.
+    #[error(
+        "UDP port {port} of {interface} is taken by another program: stop it, or set `[server] udp = false` to \
+         leave the port to it (then only AF_XDP serves; see `ss -ulpn sport = :{port}`)"
+    )]
+    PortTaken {
+        /// The interface.
+        interface: String,
+        /// The port.
+        port: u16,
+    },
+    /// The process may not.
+    #[error("UDP port {port} of {interface}: not permitted; missing capabilities: {missing}")]
+    NotPermitted {
+        /// The interface.
+        interface: String,
+        /// The port.
+        port: u16,
+        /// The names of the capabilities that it lacks.
+        missing: String,
+    },
+    /// The kernel refuses.
+    #[error("interface {interface}: {operation}: {source}")]
+    Io {
+        /// The interface.
+        interface: String,
+        /// What was tried.
+        operation: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+fn failed(facts: &Facts, operation: &'static str) -> impl Fn(io::Error) -> UdpError {
+    let interface = facts.name.clone();
+    move |source| UdpError::Io { interface: interface.clone(), operation, source }
+}
+
+/// Joins the two groups of DHCPv6 servers on an interface, for as long as `socket` is open.
+fn join_groups(socket: &OwnedFd, facts: &Facts) -> Result<(), UdpError> {
+    for group in [ALL_RELAYS_AND_SERVERS, ALL_SERVERS] {
+        let membership = libc::ipv6_mreq {
+            ipv6mr_multiaddr: libc::in6_addr { s6_addr: group.octets() },
+            ipv6mr_interface: facts.index,
+        };
+        let option = libc::IPV6_ADD_MEMBERSHIP;
+        sys::set_option(socket.as_fd(), libc::IPPROTO_IPV6, option, &membership)
+            .map_err(failed(facts, "join the groups ff02::1:2 and ff05::1:3"))?;
+    }
+    Ok(())
+}
+
+/// Membership of an interface in `ff02::1:2` and `ff05::1:3`, without which the network card may filter them. For where
+/// there is no [`UdpPort`]; no port is used. Ends when dropped.
+#[derive(Debug)]
+pub struct Membership {
+    _socket: OwnedFd,
+}
+
+impl Membership {
+    /// Joins both groups.
+    pub fn join(facts: &Facts) -> Result<Self, UdpError> {
+        let socket = sys::open_socket(libc::SOCK_DGRAM).map_err(failed(facts, "open a socket"))?;
+        join_groups(&socket, facts)?;
+        Ok(Self { _socket: socket })
+    }
+}
+
+/// One interface of a [`UdpPort`].
+#[derive(Debug)]
+struct Socket {
+    fd: OwnedFd,
+    interface: String,
+    index: u32,
+    published: Arc<Published>,
+    reach: (u64, Reach),
+}
+
+impl Socket {
+    fn open(facts: &Facts, port: u16, published: &Arc<Published>) -> Result<Self, UdpError> {
+        let failed = |operation| failed(facts, operation);
+        let socket = sys::open_socket(libc::SOCK_DGRAM).map_err(failed("open a socket"))?;
+        let set = |option, value: libc::c_int| {
+            sys::set_option(socket.as_fd(), libc::IPPROTO_IPV6, option, &value)
+        };
+        set(libc::IPV6_V6ONLY, 1).map_err(failed("IPV6_V6ONLY"))?;
+        set(libc::IPV6_RECVPKTINFO, 1).map_err(failed("IPV6_RECVPKTINFO"))?;
+        // Without it every group that any program of the host has joined would come in. Linux 4.20.
+        let _ = set(IPV6_MULTICAST_ALL, 0);
+        let device = sys::interface_name(&facts.name).map_err(failed("name the interface"))?;
+        sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_BINDTODEVICE, &device)
+            .map_err(failed("bind to the interface"))?;
+        let size = RECEIVE_BUFFER_OCTETS;
+        let buffer = |option| sys::set_option(socket.as_fd(), libc::SOL_SOCKET, option, &size);
+        // With the privilege beyond the system's limit, else up to it.
+        let _ = buffer(libc::SO_RCVBUFFORCE).or_else(|_| buffer(libc::SO_RCVBUF));
+        bind(&socket, port).map_err(|source| bind_failed(facts, port, source))?;
+        join_groups(&socket, facts)?;
+        Ok(Self {
+            fd: socket,
+            interface: facts.name.clone(),
+            index: facts.index,
+            reach: published.read(),
+            published: Arc::clone(published),
+        })
+    }
+}
+
+fn bind(socket: &OwnedFd, port: u16) -> io::Result<()> {
+    let address = socket_address(Ipv6Addr::UNSPECIFIED, port, 0);
+    let length = sys::length_of::<libc::sockaddr_in6>();
+    // SAFETY: pointer and length are those of one socket address.
+    sys::check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })?;
+    Ok(())
+}
+
+fn bind_failed(facts: &Facts, port: u16, source: io::Error) -> UdpError {
+    let interface = facts.name.clone();
+    match source.raw_os_error() {
+        Some(libc::EADDRINUSE) => UdpError::PortTaken { interface, port },
+        Some(libc::EACCES | libc::EPERM) => {
+            let missing = sys::missing_capabilities(&sys::UDP_CAPABILITIES).join(", ");
+            UdpError::NotPermitted { interface, port, missing }
+        }
+        _ => UdpError::Io { interface, operation: "bind the UDP port", source },
+    }
+}
+
+fn socket_address(address: Ipv6Addr, port: u16, scope: u32) -> libc::sockaddr_in6 {
+    libc::sockaddr_in6 {
+        sin6_family: FAMILY,
+        sin6_port: port.to_be(),
+        sin6_flowinfo: 0,
+        sin6_addr: libc::in6_addr { s6_addr: address.octets() },
+        sin6_scope_id: scope,
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "it is 10")]
+const FAMILY: libc::sa_family_t = libc::AF_INET6 as libc::sa_family_t;
+
+/// Room for one control message with an `in6_pktinfo`, and aligned for its header.
+type Control = [u64; 6];
+
+/// The arrays that one system call on many datagrams wants: headers that point to vectors, addresses and control
+/// messages, all of the same index.
+struct Batch {
+    headers: Box<[libc::mmsghdr; BATCH_MAX]>,
+    vectors: Box<[libc::iovec; BATCH_MAX]>,
+    names: Box<[libc::sockaddr_in6; BATCH_MAX]>,
+    controls: Box<[Control; BATCH_MAX]>,
+}
+
+// SAFETY: the pointers inside go to the heap blocks that the batch itself owns, or are set before each use.
+unsafe impl Send for Batch {}
+
+impl Batch {
+    fn new() -> Self {
+        let vector = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
+        // SAFETY: for integers and pointers zero is a value.
+        let header: libc::mmsghdr = unsafe { zeroed() };
+        let name = socket_address(Ipv6Addr::UNSPECIFIED, 0, 0);
+        Self {
+            headers: Box::new([header; BATCH_MAX]),
+            vectors: Box::new([vector; BATCH_MAX]),
+            names: Box::new([name; BATCH_MAX]),
+            controls: Box::new([[0; 6]; BATCH_MAX]),
+        }
+    }
+
+    /// Points the headers of entry `at` to its other parts.
+    fn prepare(&mut self, at: usize, base: *mut u8, length: usize) {
+        self.vectors[at] = libc::iovec { iov_base: base.cast(), iov_len: length };
+        let header = &mut self.headers[at].msg_hdr;
+        header.msg_name = (&raw mut self.names[at]).cast();
+        header.msg_namelen = sys::length_of::<libc::sockaddr_in6>();
+        header.msg_iov = &raw mut self.vectors[at];
+        header.msg_iovlen = 1;
+        header.msg_control = (&raw mut self.controls[at]).cast();
+        header.msg_controllen = size_of::<Control>();
+        header.msg_flags = 0;
+    }
+
+    /// Writes the control message that says from where entry `at` is to be sent.
+    fn put_source(&mut self, at: usize, source: Ipv6Addr, interface: u32) {
+        let info = libc::in6_pktinfo {
+            ipi6_addr: libc::in6_addr { s6_addr: source.octets() },
+            ipi6_ifindex: interface,
+        };
+        let header = &mut self.headers[at].msg_hdr;
+        // SAFETY: `prepare` has pointed the header to a control buffer with room for this message.
+        unsafe {
+            let message = libc::CMSG_FIRSTHDR(header);
+            (*message).cmsg_level = libc::IPPROTO_IPV6;
+            (*message).cmsg_type = libc::IPV6_PKTINFO;
+            (*message).cmsg_len = libc::CMSG_LEN(sys::length_of::<libc::in6_pktinfo>()) as usize;
+            ptr::write_unaligned(libc::CMSG_DATA(message).cast(), info);
+            header.msg_controllen =
+                libc::CMSG_SPACE(sys::length_of::<libc::in6_pktinfo>()) as usize;
+        }
+    }
+
+    /// Where the datagram in entry `at` was sent to.
+    fn destination(&self, at: usize) -> Option<Ipv6Addr> {
+        let header = &self.headers[at].msg_hdr;
+        // SAFETY: the kernel has filled header and control buffer, and the macros stay inside.
+        unsafe {
+            let mut message = libc::CMSG_FIRSTHDR(header);
+            while !message.is_null() {
+                let kind = ((*message).cmsg_level, (*message).cmsg_type);
+                if kind == (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) {
+                    let info: libc::in6_pktinfo =
+                        ptr::read_unaligned(libc::CMSG_DATA(message).cast());
+                    return Some(Ipv6Addr::from(info.ipi6_addr.s6_addr));
+                }
+                message = libc::CMSG_NXTHDR(header, message);
+            }
+        }
+        None
+    }
+}
+
+/// A reply that waits: its buffer, and where it goes.
+#[derive(Debug)]
+pub struct UdpReply {
+    port: u64,
+    /// Number of the buffer.
+    buffer: usize,
+    length: usize,
+    /// Number of the socket.
+    socket: usize,
+    source: Ipv6Addr,
+    peer: Ipv6Addr,
+    peer_port: u16,
+}
+
+/// The UDP sockets of all served interfaces.
+pub struct UdpPort {
+    /// Distinguishes this port's replies from those of others.
+    id: u64,
+    sockets: Vec<Socket>,
+    listen: Vec<Ipv6Addr>,
+    /// The socket that is read first in the next burst.
+    first: usize,
+    incoming: Batch,
+    requests: Vec<u8>,
+    outgoing: Batch,
+    replies: Vec<u8>,
+    /// Numbers of the reply buffers that are free.
+    blanks: Vec<usize>,
+    outbox: Vec<UdpReply>,
+    pollable: Vec<libc::pollfd>,
+    counters: Arc<NetCounters>,
+}
+
+/// What a [`UdpPort`] is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct UdpOptions {
+    /// The UDP port.
+    pub port: u16,
+    /// Replies that may wait for the journal or for transmission at once.
+    pub replies: usize,
+}
+
+impl Default for UdpOptions {
+    fn default() -> Self {
+        Self { port: SERVER_PORT, replies: 1_024 }
+    }
+}
+
+impl UdpPort {
+    /// Opens a socket on each interface and joins the groups `ff02::1:2` and `ff05::1:3` there. Datagrams to other
+    /// addresses than these and `listen` are dropped.
+    pub fn open(
+        interfaces: &[(Facts, Arc<Published>)],
+        listen: &[Ipv6Addr],
+        options: UdpOptions,
+    ) -> Result<Self, UdpError> {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        let sockets = interfaces
+            .iter()
+            .map(|(facts, published)| Socket::open(facts, options.port, published))
+            .collect::<Result<Vec<_>, _>>()?;
+        let replies = options.replies;
+        Ok(Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            listen: listen.to_vec(),
+            first: 0,
+            incoming: Batch::new(),
+            requests: vec![0; BATCH_MAX * DATAGRAM_LENGTH_MAX],
+            outgoing: Batch::new(),
+            // Fresh pages are zero: those that are never used cost nothing.
+            replies: vec![0; replies * DATAGRAM_LENGTH_MAX],
+            blanks: (0..replies).rev().collect(),
+            outbox: Vec::with_capacity(replies),
+            pollable: Vec::with_capacity(sockets.len() + 1),
+            counters: Arc::new(NetCounters::new()),
+            sockets,
+        })
+    }
+
+    /// The counters, for whoever reports them.
+    pub fn shared_counters(&self) -> Arc<NetCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Receives at most `limit` datagrams from one socket; their number.
+    fn receive(&mut self, socket: usize, limit: usize) -> usize {
+        let limit = limit.min(BATCH_MAX);
+        let buffers = self.requests.chunks_exact_mut(DATAGRAM_LENGTH_MAX);
+        for (at, buffer) in buffers.take(limit).enumerate() {
+            self.incoming.prepare(at, buffer.as_mut_ptr(), DATAGRAM_LENGTH_MAX);
+        }
+        let fd = self.sockets[socket].fd.as_raw_fd();
+        let headers = self.incoming.headers.as_mut_ptr();
+        let count = libc::c_uint::try_from(limit).unwrap_or(0);
+        // SAFETY: `limit` headers have been prepared, and point to buffers that `self` owns.
+        let received =
+            unsafe { libc::recvmmsg(fd, headers, count, libc::MSG_DONTWAIT, ptr::null_mut()) };
+        // An error is that there is nothing, or one that a datagram of ours has met; the next call goes on.
+        usize::try_from(received).unwrap_or(0)
+    }
+
+    /// Answers the datagram in entry `at` of the batch from `socket`.
+    fn serve<H: Handler<UdpReply>>(&mut self, socket: usize, at: usize, handler: &mut H) {
+        let start = at * DATAGRAM_LENGTH_MAX;
+        let octets = &self.requests[start..start + DATAGRAM_LENGTH_MAX];
+        let interface = &self.sockets[socket];
+        let (datagram, source) = match accept(&self.incoming, at, octets, interface, &self.listen) {
+            Ok(accepted) => accepted,
+            Err(event) => return self.counters.count(event),
+        };
+        let Some(buffer) = self.blanks.pop() else { return };
+        let start = buffer * DATAGRAM_LENGTH_MAX;
+        let out = &mut self.replies[start..start + DATAGRAM_LENGTH_MAX];
+        let disposal = handler.answer(&datagram, out);
+        let (Disposal::Send { length, port } | Disposal::Park { length, port }) = disposal else {
+            self.blanks.push(buffer);
+            return;
+        };
+        if length > out.len() {
+            self.counters.count(Event::ReplyTooLarge);
+            self.blanks.push(buffer);
+            return;
+        }
+        let reply = UdpReply {
+            port: self.id,
+            buffer,
+            length,
+            socket,
+            source,
+            peer: datagram.peer,
+            peer_port: port,
+        };
+        match disposal {
+            Disposal::Park { .. } => handler.park(reply),
+            _ => self.outbox.push(reply),
+        }
+    }
+
+    /// Sends the first replies of the outbox, as far as they go through one socket. Returns how many were taken
+    /// from the outbox, or `None` if the kernel takes no more now.
+    fn send_some(&mut self) -> Option<usize> {
+        let socket = self.outbox.first()?.socket;
+        let run = self.outbox.iter().take_while(|reply| reply.socket == socket);
+        let mut prepared = 0;
+        let interface = &self.sockets[socket];
+        let replies = self.replies.as_mut_ptr();
+        for (at, reply) in run.take(BATCH_MAX).enumerate() {
+            let start = reply.buffer * DATAGRAM_LENGTH_MAX;
+            let base = replies.wrapping_add(start);
+            let scope = if reply.peer.is_unicast_link_local() { interface.index } else { 0 };
+            self.outgoing.names[at] = socket_address(reply.peer, reply.peer_port, scope);
+            self.outgoing.prepare(at, base, reply.length);
+            self.outgoing.put_source(at, reply.source, interface.index);
+            prepared = at + 1;
+        }
+        let fd = interface.fd.as_raw_fd();
+        let headers = self.outgoing.headers.as_mut_ptr();
+        let count = libc::c_uint::try_from(prepared).unwrap_or(0);
+        // SAFETY: `prepared` headers have been filled, and point to buffers that `self` owns.
+        let sent = unsafe { libc::sendmmsg(fd, headers, count, libc::MSG_DONTWAIT) };
+        let taken = if let Ok(sent) = usize::try_from(sent) {
+            self.counters.add(Event::Sent, sent as u64);
+            sent
+        } else {
+            let error = io::Error::last_os_error().raw_os_error();
+            if matches!(error, Some(libc::EAGAIN | libc::EINTR | libc::ENOBUFS)) {
+                return None;
+            }
+            // No route, no neighbour, an address that is gone: of the first one, others may have better luck.
+            self.counters.count(Event::TransmitFailed);
+            1
+        };
+        self.blanks.extend(self.outbox.drain(..taken).map(|reply| reply.buffer));
+        Some(taken)
+    }
+}
+
+/// The datagram in entry `at` of a batch, if it is for us, and the source of its reply; else what became of it.
+fn accept<'a>(
+    batch: &Batch,
+    at: usize,
+    octets: &'a [u8],
+    socket: &Socket,
+    listen: &[Ipv6Addr],
+) -> Result<(Datagram<'a>, Ipv6Addr), Event> {
+    let header = &batch.headers[at];
+    let payload = octets.get(..header.msg_len as usize).ok_or(Event::TooLong)?;
+    if header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0 {
+        return Err(Event::TooLong);
+    }
+    let local = batch.destination(at).ok_or(Event::NotOurDestination)?;
+    if ![ALL_RELAYS_AND_SERVERS, ALL_SERVERS].contains(&local) && !listen.contains(&local) {
+        return Err(Event::NotOurDestination);
+    }
+    let name = &batch.names[at];
+    let peer = Ipv6Addr::from(name.sin6_addr.s6_addr);
+    let source = socket.reach.1.source_for(local, peer).ok_or(Event::NoSourceAddress)?;
+    let peer_port = u16::from_be(name.sin6_port);
+    Ok((Datagram { peer, peer_port, local, interface: socket.index, payload }, source))
+}
+
+impl Port for UdpPort {
+    type Reply = UdpReply;
+
+    fn capacity(&self) -> usize {
+        self.blanks.len()
+    }
+
+    fn burst<H: Handler<UdpReply>>(&mut self, limit: usize, handler: &mut H) -> usize {
+        let mut total = 0;
+        for step in 0..self.sockets.len() {
+            let socket = (self.first + step) % self.sockets.len();
+            let room = (limit - total).min(self.blanks.len());
+            if room == 0 {
+                break;
+            }
+            let count = self.receive(socket, room);
+            for at in 0..count {
+                self.serve(socket, at, handler);
+            }
+            total += count;
+        }
+        self.first = (self.first + 1) % self.sockets.len().max(1);
+        if total > 0 {
+            self.counters.add(Event::Received, total as u64);
+        }
+        total
+    }
+
+    fn send(&mut self, reply: UdpReply) {
+        if reply.port == self.id {
+            self.outbox.push(reply);
+        } else {
+            self.counters.count(Event::ForeignReply);
+        }
+    }
+
+    fn discard(&mut self, reply: UdpReply) {
+        if reply.port == self.id {
+            self.blanks.push(reply.buffer);
+        } else {
+            self.counters.count(Event::ForeignReply);
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), PortError> {
+        while !self.outbox.is_empty() {
+            if self.send_some().is_none() {
+                self.counters.count(Event::TransmitFull);
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn has_outstanding(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    fn wait(&mut self, timeout_ms: u32, wake: &WakeFd) -> Result<(), PortError> {
+        let mut timeout_ms = timeout_ms;
+        if self.has_outstanding() {
+            self.flush()?;
+            if self.has_outstanding() {
+                timeout_ms = timeout_ms.min(STALLED_MS);
+            }
+        }
+        self.pollable.clear();
+        self.pollable.push(sys::readable(wake.as_fd()));
+        let sockets = self.sockets.iter().map(|socket| sys::readable(socket.fd.as_fd()));
+        self.pollable.extend(sockets);
+        sys::poll(&mut self.pollable, timeout_ms).map_err(|source| PortError {
+            operation: "poll",
+            interface: self.sockets.first().map(|s| s.interface.clone()).unwrap_or_default(),
+            source,
+        })?;
+        if self.pollable[0].revents != 0 {
+            wake.reset();
+        }
+        Ok(())
+    }
+
+    fn tick(&mut self) {
+        for socket in &mut self.sockets {
+            socket.published.refresh(&mut socket.reach);
+        }
+    }
+
+    fn counters(&self) -> &NetCounters {
+        &self.counters
+    }
+}
+
+#[cfg(test)]
+mod tests;
