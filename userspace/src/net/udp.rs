@@ -346,11 +346,6 @@ impl UdpPort {
         })
     }
 
-    /// The counters, for whoever reports them.
-    pub fn shared_counters(&self) -> Arc<NetCounters> {
-        Arc::clone(&self.counters)
-    }
-
     /// Receives at most `limit` datagrams from one socket; their number.
     fn receive(&mut self, socket: usize, limit: usize) -> usize {
         let limit = limit.min(BATCH_MAX);
@@ -555,7 +550,7 @@ impl Port for UdpPort {
         }
     }
 
-    fn counters(&self) -> &NetCounters {
+    fn counters(&self) -> &Arc<NetCounters> {
         &self.counters
     }
 }

@@ -192,11 +192,6 @@ impl XdpPort {
         self.is_zero_copy
     }
 
-    /// The counters, for whoever reports them.
-    pub fn shared_counters(&self) -> Arc<NetCounters> {
-        Arc::clone(&self.counters)
-    }
-
     /// Answers one frame. `None` if there is nothing to send or to keep.
     #[inline]
     fn serve<H: Handler<XdpReply>>(&mut self, request: &Frame, handler: &mut H) -> Option<()> {
@@ -338,7 +333,7 @@ impl Port for XdpPort {
         }
     }
 
-    fn counters(&self) -> &NetCounters {
+    fn counters(&self) -> &Arc<NetCounters> {
         &self.counters
     }
 }
