@@ -1,7 +1,11 @@
 //! How long a lease is, and what the client is told of it (RFC 2131 §4.3.1, §4.4.5).
 
 use super::policy::Times;
-use crate::lease::{record::NEVER, stamp::Now};
+use crate::lease::{
+    record::NEVER,
+    rules::{Rule, holds},
+    stamp::Now,
+};
 
 /// The shortest lease. A reply may be parked for seconds before it leaves; a lease has to be long beside that.
 pub const LEASE_SECONDS_MIN: u32 = 60;
@@ -20,7 +24,8 @@ pub fn recorded_expiry(now: Now, seconds: u32) -> u32 {
     if seconds == NEVER {
         return NEVER;
     }
-    now.seconds().saturating_add(seconds).saturating_add(GRACE_SECONDS).min(NEVER - 1)
+    let grace_seconds = if holds(Rule::RecordsOutlastAcks) { GRACE_SECONDS } else { 0 };
+    now.seconds().saturating_add(seconds).saturating_add(grace_seconds).min(NEVER - 1)
 }
 
 /// What may still be promised of a lease whose record ends at `expires`; 0 if nothing.

@@ -30,7 +30,11 @@ use super::{
     superblock::Superblock,
     window::{Window, offset_of},
 };
-use crate::lease::{record::Record, stamp::Now};
+use crate::lease::{
+    record::Record,
+    rules::{Rule, holds},
+    stamp::Now,
+};
 
 /// Free blocks that are kept, in largest batches.
 const RESERVE_BATCHES: u32 = 6;
@@ -136,7 +140,9 @@ impl Appender {
         }
         let tail = self.copy_forward(storage, sequence, now)?;
         let Some(extent) = self.place() else { return Err(self.full(storage)) };
-        let octets = self.batch.seal(self.superblock.epoch, sequence, tail.sequence);
+        let hasty = u64::from(!holds(Rule::TailWaitsForCopies));
+        let oldest = (tail.sequence + hasty).min(sequence);
+        let octets = self.batch.seal(self.superblock.epoch, sequence, oldest);
         storage
             .write_at(offset_of(extent.start), octets)
             .and_then(|()| storage.sync())

@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
-use crate::lease::stamp::Now;
+use crate::lease::{
+    rules::{Rule, holds},
+    stamp::Now,
+};
 
 /// A reply that has waited longer is dropped, in milliseconds: the client has asked again by then (RFC 2131 §4.1
 /// retransmits after 4 s), and an old ACK would promise seconds that have passed.
@@ -50,8 +53,9 @@ impl<R> Awaiting<R> {
         mut stale: impl FnMut(R),
     ) {
         while let Some(first) = self.parked.front() {
-            let overdue = now.0.saturating_sub(first.at.0) > WAIT_MAX_MILLISECONDS;
-            if !overdue && first.sequence > durable {
+            let overdue = now.0.saturating_sub(first.at.0) > WAIT_MAX_MILLISECONDS
+                && holds(Rule::StaleAcksDrop);
+            if !overdue && first.sequence > durable && holds(Rule::AcksWait) {
                 break;
             }
             let Some(first) = self.parked.pop_front() else { break };

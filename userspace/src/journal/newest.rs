@@ -4,6 +4,7 @@ use hashbrown::HashTable;
 
 use crate::lease::{
     record::{NEVER, Record, State},
+    rules::{Rule, holds},
     stamp::Now,
 };
 
@@ -40,7 +41,7 @@ impl Newest {
         );
         match place {
             hashbrown::hash_table::Entry::Occupied(mut old) => {
-                if new.stamp >= old.get().stamp {
+                if new.stamp >= old.get().stamp || !holds(Rule::GreatestStampIsCopied) {
                     *old.get_mut() = new;
                 }
             }

@@ -16,6 +16,7 @@ use super::{
     pools::Location,
     promise::{LaneId, Promise},
     record::{State, lasts},
+    rules::{Rule, holds},
     stamp::{Now, Stamp},
     stock::Stock,
 };
@@ -404,7 +405,9 @@ impl Shard {
             if entry.held_at().is_some() && !lasts(entry.hold_end(hold_down_seconds), now) {
                 self.end_hold(place, stock);
             }
-            if self.entry(place).offer_until != 0 && !lasts(self.entry(place).offer_until, now) {
+            let offer_until = self.entry(place).offer_until;
+            let held = lasts(offer_until, now) && holds(Rule::OffersHold);
+            if offer_until != 0 && !held {
                 self.end_offer(place, stock);
             }
             self.end_rests(place, stock, now);

@@ -15,6 +15,7 @@ use super::{
     pools::Location,
     promise::Promise,
     record::{Content, Record, State, Tuple, lasts},
+    rules::{Rule, holds},
     stamp::{Now, Stamp},
 };
 use crate::sync::MutexGuard;
@@ -182,7 +183,7 @@ impl<'l> Client<'l> {
     }
 
     fn hold_down_seconds(&self) -> u32 {
-        self.leases.settings().hold_down_seconds
+        self.leases.hold_down_seconds()
     }
 
     /// The slot that the client has or had last.
@@ -401,7 +402,8 @@ impl<'l> Client<'l> {
         let entry = self.shard.entry(place);
         let was_active = entry.is_active(now);
         let renews = was_active && entry.held_at() == Some(at);
-        let expires = if renews { expires.max(entry.expires()) } else { expires };
+        let rises = renews && holds(Rule::ExpiriesRise);
+        let expires = if rises { expires.max(entry.expires()) } else { expires };
         let former = rest.filter(|_| was_active).map(|rest| {
             record(rest.at, rest.stamp, State::Former, entry.expires(), self.leases, holder)
         });
@@ -477,7 +479,8 @@ impl<'l> Client<'l> {
         let last = self.shard.entry(place).stamp().max(woken.unwrap_or_default());
         let stamp = Stamp::after(last.max(stock.last_stamp(at)), now);
         let decline_hold_seconds = self.leases.settings().decline_hold_seconds;
-        let until = now.seconds().saturating_add(decline_hold_seconds);
+        let rests = holds(Rule::DeclinedTuplesRest);
+        let until = now.seconds().saturating_add(if rests { decline_hold_seconds } else { 0 });
         let state = State::Quarantined;
         if !self.shard.rest(place, Resting { at, until, stamp, state }) {
             return Err(QuarantineError::TableFull);

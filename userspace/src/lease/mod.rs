@@ -19,6 +19,7 @@ pub mod pools;
 pub mod promise;
 pub mod record;
 pub mod recovery;
+pub mod rules;
 pub mod stamp;
 mod stock;
 mod sweep;
@@ -41,6 +42,7 @@ use self::{
     key::BindingKey,
     pools::Pools,
     promise::{Promise, Watermarks},
+    rules::{Rule, holds},
     stamp::Now,
     stock::Stock,
 };
@@ -148,9 +150,14 @@ impl Leases {
         &self.settings
     }
 
+    /// How long a slot that was given up is kept for its last holder.
+    fn hold_down_seconds(&self) -> u32 {
+        if holds(Rule::FormerTuplesRest) { self.settings.hold_down_seconds } else { 0 }
+    }
+
     /// Whether a crash now would keep `promise`.
     pub fn keeps(&self, promise: Promise) -> bool {
-        self.settings.watermarks.keeps(promise)
+        self.settings.watermarks.keeps(promise) || !holds(Rule::RepetitionsWait)
     }
 
     /// Locks the client's shard. Lock no other client meanwhile.

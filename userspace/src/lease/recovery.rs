@@ -14,6 +14,7 @@ use super::{
     pools::Location,
     promise::Promise,
     record::{Record, State, Tuple, lasts},
+    rules::{Rule, holds},
     stamp::{Now, Stamp},
     stock::Outside,
 };
@@ -34,6 +35,7 @@ impl Image {
     fn end(&self, hold_down_seconds: u32) -> u32 {
         match self.state {
             State::Bound => self.expires.saturating_add(hold_down_seconds),
+            _ if !holds(Rule::RestsOutliveRestarts) => 0,
             State::Former => self.stamp.hold_end(hold_down_seconds),
             State::Quarantined => self.expires,
         }
@@ -79,6 +81,14 @@ pub struct Recovered {
     pub greatest_stamp: Stamp,
 }
 
+impl Recovered {
+    /// Whether promises may be made again at `now`, by a clock that was set at this birth. If the clock is behind the
+    /// log it was stepped back, and what is promised by it would end too early: wait until it is set, and read it anew.
+    pub fn may_serve(&self, now: Now) -> bool {
+        now.0 >= self.greatest_stamp.0 || !holds(Rule::ClockCatchesUp)
+    }
+}
+
 /// Reads back what was promised: adopt every record of the log, then finish.
 pub struct Recovery<'l> {
     leases: &'l Leases,
@@ -114,7 +124,7 @@ impl<'l> Recovery<'l> {
         self.recovered.greatest_stamp = self.recovered.greatest_stamp.max(image.stamp);
         let same = |other: &Image| other.tuple == image.tuple;
         match self.images.find_mut(hash(image.tuple), same) {
-            Some(known) if known.stamp >= image.stamp => {}
+            Some(known) if known.stamp >= image.stamp && holds(Rule::GreaterStampWins) => {}
             Some(known) => *known = image,
             None => {
                 self.images.insert_unique(hash(image.tuple), image, |image| hash(image.tuple));
@@ -125,7 +135,7 @@ impl<'l> Recovery<'l> {
     /// Restores all that is not over at `now`, and remembers the last holders of what is.
     pub fn finish(self, now: Now) -> Result<Recovered, LeaseError> {
         let Recovery { leases, images, mut recovered } = self;
-        let hold_down_seconds = leases.settings().hold_down_seconds;
+        let hold_down_seconds = leases.hold_down_seconds();
         let mut inside = Vec::with_capacity(images.len());
         for image in images {
             match leases.inside(&image) {
@@ -139,7 +149,8 @@ impl<'l> Recovery<'l> {
             }
         }
         // Newest first within a client.
-        inside.sort_unstable_by_key(|inside| (inside.key.0, std::cmp::Reverse(inside.image.stamp)));
+        let age = |stamp: Stamp| if holds(Rule::NewerLeaseWins) { !stamp.0 } else { stamp.0 };
+        inside.sort_unstable_by_key(|inside| (inside.key.0, age(inside.image.stamp)));
         let mut past = Vec::new();
         for images in inside.chunk_by(|one, two| one.key == two.key) {
             if !leases.restore(images, now, &mut recovered) {
@@ -154,7 +165,9 @@ impl<'l> Recovery<'l> {
         // The newest first: in a full shard they are the ones that are remembered.
         past.sort_unstable_by_key(|inside| std::cmp::Reverse(inside.image.stamp));
         recovered.past = past.into_iter().filter(|inside| leases.remember(inside)).count();
-        leases.hold_outside(&recovered.outside);
+        if holds(Rule::OutsideLeasesHold) {
+            leases.hold_outside(&recovered.outside);
+        }
         Ok(recovered)
     }
 }
@@ -170,7 +183,7 @@ impl Leases {
 
     /// Restores what a client holds; false if its shard has no room. `images` begins with the newest.
     fn restore(&self, images: &[Inside], now: Now, recovered: &mut Recovered) -> bool {
-        let hold_down_seconds = self.settings().hold_down_seconds;
+        let hold_down_seconds = self.hold_down_seconds();
         let mut lease: Option<&Inside> = None;
         for inside in images {
             let Inside { key, at, image } = inside;

@@ -1,5 +1,7 @@
 //! Time as the leases know it, and the stamps that order the records of a slot.
 
+use super::rules::{Rule, holds};
+
 /// The server's clock: milliseconds since the Unix epoch.
 ///
 /// It is the wall clock at the process's birth plus the time since boot that has passed, so that a step of the
@@ -24,7 +26,7 @@ impl Stamp {
     /// The stamp of a record made now for a slot whose last record bore `last`.
     #[must_use]
     pub fn after(last: Stamp, now: Now) -> Stamp {
-        Stamp(now.0.max(last.0 + 1))
+        Stamp(if holds(Rule::StampsRise) { now.0.max(last.0 + 1) } else { now.0 })
     }
 
     /// When a hold-down that began with the record is over, in seconds since the epoch, rounded up.

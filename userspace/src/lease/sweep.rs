@@ -20,7 +20,7 @@ impl Leases {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return false,
         };
-        locked.sweep(&self.stock, self.settings.hold_down_seconds, now);
+        locked.sweep(&self.stock, self.hold_down_seconds(), now);
         drop(locked);
         if shard == 0 {
             self.stock.sweep_outside(now);

@@ -305,7 +305,7 @@ pub struct Received {
 }
 
 impl Received {
-    fn read(octets: &[u8], port: u16) -> Received {
+    pub fn read(octets: &[u8], port: u16) -> Received {
         let response = Response::parse(octets).unwrap();
         let view = View::parse_reply(response.message).unwrap();
         Received {
