@@ -1,1 +1,23 @@
-//! Building blocks of whole-system tests: network namespaces, veth pairs, daemons, simulated clients.
+//! Rigs: the real daemon on real (veth) interfaces, in namespaces that clean up after themselves.
+//!
+//! - [`netns`], [`veth`], [`daemon`]: guards. What they make goes away when they are dropped, also in a panic;
+//!   what a killed run left behind goes away when the next one starts.
+//! - [`message`], [`exchange`]: one simulated client, for tests that look at single messages.
+//! - [`frame`]: raw Ethernet frames, for what no socket would send.
+//! - [`load`]: very many simulated clients, which remember every ACK: `perf4o6` and the crash rig.
+//! - [`relay`]: a DHCPv6 relay agent (RFC 8415 §19). [`pcap`]: captures, with the DHCPv4 messages laid bare.
+//!
+//! Everything here needs root and the tools `ip` and `ethtool`. All `unsafe` code is in [`sys`].
+
+pub mod daemon;
+pub mod error;
+pub mod exchange;
+pub mod frame;
+pub mod load;
+pub mod message;
+pub mod netns;
+pub mod pcap;
+pub mod relay;
+pub mod shell;
+pub mod sys;
+pub mod veth;
