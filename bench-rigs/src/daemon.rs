@@ -21,7 +21,7 @@ use crate::{
 const READY: &str = "ready";
 
 /// How long a daemon may take to serve: recovery of a large log on a busy disk included.
-pub const START_TIMEOUT: Duration = Duration::from_secs(60);
+pub const START_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long it may take to drain and exit.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(20);
@@ -135,11 +135,7 @@ impl Log {
             if left.is_zero() {
                 return None;
             }
-            lines = self
-                .grown
-                .wait_timeout(lines, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            lines = self.grown.wait_timeout(lines, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -225,9 +221,9 @@ impl Process {
 
     /// Waits for a line that contains `text`, from the line number `from` on, and gives it.
     pub fn wait_for(&self, text: &str, from: usize, timeout: Duration) -> Result<String> {
-        let found = self.log.wait(from, timeout, |lines| {
-            lines.iter().find(|line| line.contains(text)).cloned()
-        });
+        let found = self
+            .log
+            .wait(from, timeout, |lines| lines.iter().find(|line| line.contains(text)).cloned());
         found.ok_or_else(|| {
             RigError::unexpected(format!(
                 "{} did not say `{text}` within {timeout:?}; it said:\n{}",

@@ -146,7 +146,12 @@ impl<'r> Talker<'r> {
     }
 
     /// Sends a REQUEST for a lease that must be acknowledged with the same tuple.
-    pub fn extend(&self, identity: &Identity, message: &Message<'_>, lease: &Lease) -> Result<Lease> {
+    pub fn extend(
+        &self,
+        identity: &Identity,
+        message: &Message<'_>,
+        lease: &Lease,
+    ) -> Result<Lease> {
         let answer = self.ask(identity, message)?;
         expect(&answer, MessageType::Ack)?;
         if answer.lease.tuple() != lease.tuple() {

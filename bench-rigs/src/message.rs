@@ -243,7 +243,10 @@ impl Answer {
     /// Reads an answer. `identifier_of` gives the identifier that belongs to a transaction.
     ///
     /// `None` if it is not a DHCPv4-response at all, or one without a server identifier.
-    pub fn read(payload: &[u8], identifier_of: impl FnOnce(u32) -> Option<Identity>) -> Option<Self> {
+    pub fn read(
+        payload: &[u8],
+        identifier_of: impl FnOnce(u32) -> Option<Identity>,
+    ) -> Option<Self> {
         let response = Response::parse(payload).ok()?;
         let view = View::parse_reply(response.message).ok()?;
         let (ports, invalid_ports) = match view.port_params() {

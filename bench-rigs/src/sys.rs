@@ -132,12 +132,10 @@ pub fn udp_socket(binding: &Binding<'_>) -> io::Result<UdpSocket> {
 
 /// Waits until one of the sockets can be read, or `timeout` is over.
 pub fn wait_readable(sockets: &[RawFd], timeout: Duration) -> io::Result<bool> {
-    let mut polled: Vec<libc::pollfd> = sockets
-        .iter()
-        .map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 })
-        .collect();
+    let mut polled: Vec<libc::pollfd> =
+        sockets.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
     let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-    let count = polled.len() as libc::nfds_t;
+    let count = libc::nfds_t::try_from(polled.len()).unwrap_or(libc::nfds_t::MAX);
     // SAFETY: pointer and count are of the same live vector.
     let ready = unsafe { libc::poll(polled.as_mut_ptr(), count, milliseconds) };
     match check(ready) {
@@ -154,7 +152,7 @@ pub const BATCH: usize = 64;
 
 /// Room for a batch of datagrams, sent or received by one system call.
 pub struct Batch {
-    buffers: Box<[[u8; DATAGRAM_LENGTH_MAX]; BATCH]>,
+    buffers: Box<[[u8; DATAGRAM_LENGTH_MAX]]>,
     addresses: [libc::sockaddr_in6; BATCH],
     lengths: [usize; BATCH],
     used: usize,
@@ -170,7 +168,7 @@ impl Batch {
     /// An empty batch.
     pub fn new() -> Self {
         Self {
-            buffers: Box::new([[0; DATAGRAM_LENGTH_MAX]; BATCH]),
+            buffers: vec![[0; DATAGRAM_LENGTH_MAX]; BATCH].into_boxed_slice(),
             addresses: [raw_address(SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0)); BATCH],
             lengths: [0; BATCH],
             used: 0,
@@ -231,9 +229,7 @@ impl Batch {
         let received = self.transfer(0, BATCH, |headers, count| {
             let none = std::ptr::null_mut();
             // SAFETY: the headers point into our buffers, which outlive the call; no timeout is given.
-            unsafe {
-                libc::recvmmsg(socket.as_raw_fd(), headers, count, libc::MSG_DONTWAIT, none)
-            }
+            unsafe { libc::recvmmsg(socket.as_raw_fd(), headers, count, libc::MSG_DONTWAIT, none) }
         });
         self.used = match received {
             Ok(count) => count,
@@ -245,7 +241,11 @@ impl Batch {
 
     /// The datagrams of the last [`receive`](Self::receive).
     pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
-        self.buffers.iter().zip(self.lengths).take(self.used).map(|(buffer, length)| &buffer[..length])
+        self.buffers
+            .iter()
+            .zip(self.lengths)
+            .take(self.used)
+            .map(|(buffer, length)| &buffer[..length])
     }
 
     /// One system call over the datagrams `from..to`; lengths are read from and written back to ours.
@@ -272,12 +272,15 @@ impl Batch {
         let count = u32::try_from(to - from).unwrap_or(0);
         let done = check(call(headers[from..].as_mut_ptr(), count))?;
         let done = usize::try_from(done).unwrap_or(0);
-        for at in from..from + done {
-            self.lengths[at] = headers[at].msg_len as usize;
+        for (length, header) in self.lengths.iter_mut().zip(headers).skip(from).take(done) {
+            *length = header.msg_len as usize;
         }
         Ok(done)
     }
 }
+
+/// Frames of every protocol (`ETH_P_ALL`).
+const EVERY_PROTOCOL: u16 = 3;
 
 /// A socket for whole Ethernet frames on one interface.
 pub struct FrameSocket(OwnedFd);
@@ -285,10 +288,11 @@ pub struct FrameSocket(OwnedFd);
 impl FrameSocket {
     /// Opens one on an interface of the calling thread's namespace.
     pub fn open(interface: &str) -> io::Result<Self> {
-        let every = i32::from((libc::ETH_P_ALL as u16).to_be());
+        let every = i32::from(EVERY_PROTOCOL.to_be());
         // SAFETY: socket takes integers; the descriptor that it gives is ours alone.
         let socket = unsafe {
-            let raw = check(libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, every))?;
+            let raw =
+                check(libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, every))?;
             OwnedFd::from_raw_fd(raw)
         };
         let raw = socket.as_raw_fd();
@@ -296,8 +300,8 @@ impl FrameSocket {
         set_option(raw, libc::SOL_PACKET, libc::PACKET_AUXDATA, &1_i32)?;
         // SAFETY: all-zero is a valid link-layer address.
         let mut address: libc::sockaddr_ll = unsafe { zeroed() };
-        address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        address.sll_family = family(libc::AF_PACKET);
+        address.sll_protocol = EVERY_PROTOCOL.to_be();
         address.sll_ifindex = i32::try_from(interface_index(interface)?).unwrap_or(0);
         // SAFETY: the address lives through the call and its true size is passed.
         check(unsafe {
@@ -309,9 +313,7 @@ impl FrameSocket {
     /// Sends one frame as it is.
     pub fn send(&self, frame: &[u8]) -> io::Result<()> {
         // SAFETY: pointer and length are of the same live slice.
-        let sent = unsafe {
-            libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0)
-        };
+        let sent = unsafe { libc::send(self.0.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
@@ -325,8 +327,7 @@ impl FrameSocket {
         // SAFETY: all-zero is valid for both; every pointer set below is to a live local.
         let (mut from, mut header): (libc::sockaddr_ll, libc::msghdr) =
             unsafe { (zeroed(), zeroed()) };
-        let mut vector =
-            libc::iovec { iov_base: frame.as_mut_ptr().cast(), iov_len: frame.len() };
+        let mut vector = libc::iovec { iov_base: frame.as_mut_ptr().cast(), iov_len: frame.len() };
         header.msg_name = (&raw mut from).cast();
         header.msg_namelen = socket_length(size_of_val(&from));
         header.msg_iov = &raw mut vector;
@@ -352,15 +353,21 @@ impl FrameSocket {
 /// The VLAN tag that the kernel took out of a frame: protocol and tag control, as on the wire.
 fn tag_of(header: &libc::msghdr) -> Option<[u8; 4]> {
     // SAFETY: the header was filled by recvmsg; CMSG_FIRSTHDR and CMSG_NXTHDR stay inside its control buffer, and
-    // a PACKET_AUXDATA message holds a tpacket_auxdata, which may be unaligned.
+    // a PACKET_AUXDATA message holds a tpacket_auxdata, plain integers, copied octet by octet since it may be
+    // unaligned.
     unsafe {
         let mut message = libc::CMSG_FIRSTHDR(header);
         while !message.is_null() {
             if (*message).cmsg_level == libc::SOL_PACKET
                 && (*message).cmsg_type == libc::PACKET_AUXDATA
             {
-                let data = libc::CMSG_DATA(message).cast::<libc::tpacket_auxdata>();
-                let data = data.read_unaligned();
+                let mut data: libc::tpacket_auxdata = zeroed();
+                let length = size_of_val(&data);
+                std::ptr::copy_nonoverlapping(
+                    libc::CMSG_DATA(message),
+                    (&raw mut data).cast(),
+                    length,
+                );
                 if data.tp_status & libc::TP_STATUS_VLAN_VALID != 0 {
                     let [a, b] = data.tp_vlan_tpid.to_be_bytes();
                     let [c, d] = data.tp_vlan_tci.to_be_bytes();
@@ -387,13 +394,15 @@ pub fn would_block(error: &io::Error) -> bool {
 fn set_option<T>(socket: RawFd, level: i32, name: i32, value: &T) -> io::Result<()> {
     let length = socket_length(size_of::<T>());
     // SAFETY: pointer and length are of the same live value.
-    check(unsafe { libc::setsockopt(socket, level, name, std::ptr::from_ref(value).cast(), length) })
-        .map(drop)
+    check(unsafe {
+        libc::setsockopt(socket, level, name, std::ptr::from_ref(value).cast(), length)
+    })
+    .map(drop)
 }
 
 fn raw_address(address: SocketAddrV6) -> libc::sockaddr_in6 {
     libc::sockaddr_in6 {
-        sin6_family: libc::AF_INET6 as u16,
+        sin6_family: family(libc::AF_INET6),
         sin6_port: address.port().to_be(),
         sin6_flowinfo: 0,
         sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
@@ -403,6 +412,10 @@ fn raw_address(address: SocketAddrV6) -> libc::sockaddr_in6 {
 
 fn socket_length(octets: usize) -> libc::socklen_t {
     libc::socklen_t::try_from(octets).unwrap_or(libc::socklen_t::MAX)
+}
+
+fn family(number: i32) -> libc::sa_family_t {
+    libc::sa_family_t::try_from(number).unwrap_or(0)
 }
 
 fn check(result: i32) -> io::Result<i32> {

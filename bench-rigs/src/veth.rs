@@ -88,9 +88,7 @@ pub fn text_of(mac: [u8; 6]) -> String {
 pub fn link_local_of(mac: [u8; 6]) -> Ipv6Addr {
     let mut octets = [0; 16];
     octets[..2].copy_from_slice(&[0xfe, 0x80]);
-    octets[8..].copy_from_slice(&[
-        mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5],
-    ]);
+    octets[8..].copy_from_slice(&[mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]]);
     Ipv6Addr::from(octets)
 }
 

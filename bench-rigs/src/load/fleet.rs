@@ -88,7 +88,9 @@ impl Fleet {
     }
 
     pub(super) fn leases(&self) -> impl Iterator<Item = (u32, &Lease)> {
-        (0..).zip(&self.clients).filter_map(|(number, client)| Some((number, client.lease.as_ref()?)))
+        (0..)
+            .zip(&self.clients)
+            .filter_map(|(number, client)| Some((number, client.lease.as_ref()?)))
     }
 
     /// The transaction identifier of a client's current exchange.

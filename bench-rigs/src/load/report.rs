@@ -134,7 +134,10 @@ impl Summary {
         Self {
             phases,
             leases: ledger.len(),
-            violations: ledger.violations().map(|(name, count)| (name.to_string(), count)).collect(),
+            violations: ledger
+                .violations()
+                .map(|(name, count)| (name.to_string(), count))
+                .collect(),
             first_violation: ledger.first_violation().map(str::to_owned),
             send_refused,
             unreadable,

@@ -105,6 +105,14 @@ struct Running<'c> {
     began: Instant,
 }
 
+impl Running<'_> {
+    /// When the next exchange is due at this rate.
+    #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
+    fn due(&self, rate: f64) -> Instant {
+        self.began + Duration::from_secs_f64(self.tally.started as f64 / rate)
+    }
+}
+
 impl Load {
     /// Makes the clients and opens their sockets, in the network namespace of the calling thread.
     pub fn new(options: Options) -> Result<Self> {
@@ -253,9 +261,7 @@ impl Load {
             && running.under_way < window
             && started < sys::BATCH
         {
-            let scheduled = rate.map_or(now, |rate| {
-                running.began + Duration::from_secs_f64(running.tally.started as f64 / rate)
-            });
+            let scheduled = rate.map_or(now, |rate| running.due(rate));
             if scheduled > now {
                 break;
             }

@@ -21,7 +21,7 @@ use crate::{
 /// Where the clients of a load sit and where their server is.
 #[derive(Clone, Debug)]
 pub struct Place {
-    /// The server: one of its addresses, or ff02::1:2 with the interface as its scope.
+    /// The server: one of its addresses, or `ff02::1:2` with the interface as its scope.
     pub server: SocketAddrV6,
     /// Where packets come from: one socket for each. Clients are spread over them.
     pub sources: Vec<Ipv6Addr>,
@@ -146,8 +146,7 @@ fn is_loss(error: &io::Error) -> bool {
 }
 
 fn emit_relayed(w: &mut Writer<'_>, message: &Message<'_>, relay: &RelayPlace, client: u32) {
-    let [a, b, c, d] = client.to_be_bytes();
-    let peer = Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0xff, a, b, c, d]);
+    let peer = Ipv6Addr::from_bits((0xfe80 << 112) | (0x02ff_0000 << 32) | u128::from(client));
     let mut interface_id = *b"subscriber 00000000";
     for (at, nibble) in interface_id[11..].iter_mut().zip((0..8).rev()) {
         *at = b"0123456789abcdef"[(client >> (4 * nibble) & 15) as usize];
