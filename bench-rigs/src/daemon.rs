@@ -337,13 +337,34 @@ impl Daemon {
     pub fn counters(&self) -> Result<Counters> {
         let from = self.process.log_length();
         self.process.signal(Signal::User1)?;
-        let complete = |lines: &[String]| {
-            let read: Vec<_> = lines.iter().filter_map(|line| read_counter(line)).collect();
-            lines.iter().any(|line| line.contains(COUNTERS_END)).then_some(Counters(read))
-        };
-        self.process.log.wait(from, Duration::from_secs(5), complete).ok_or_else(|| {
-            RigError::unexpected(format!("no counters after SIGUSR1; it said:\n{}", self.log()))
-        })
+        let read = |lines: &[String]| lines.iter().filter_map(|line| read_counter(line)).collect();
+        let deadline = Instant::now() + COUNTERS_TIMEOUT;
+        let mut seen = Vec::new();
+        // They come in one piece, but through a pipe: complete is what does not grow any more.
+        while Instant::now() < deadline {
+            let more = |lines: &[String]| {
+                let now: Vec<_> = read(lines);
+                (now.len() > seen.len()).then_some(now)
+            };
+            match self.process.log.wait(from, Duration::from_millis(100), more) {
+                Some(now) => seen = now,
+                None if seen.is_empty() => {}
+                None => return Ok(Counters(seen)),
+            }
+        }
+        let log = self.log();
+        Err(RigError::unexpected(format!("no counters after SIGUSR1; it said:\n{log}")))
+    }
+
+    /// The counters once `enough` says that what was waited for has happened, or after a while as they are.
+    pub fn counters_when(&self, enough: impl Fn(&Counters) -> bool) -> Result<Counters> {
+        let deadline = Instant::now() + COUNTERS_TIMEOUT;
+        loop {
+            let counters = self.counters()?;
+            if enough(&counters) || Instant::now() > deadline {
+                return Ok(counters);
+            }
+        }
     }
 
     /// Drains it (SIGTERM) and waits until it has exited.
@@ -357,8 +378,8 @@ impl Daemon {
     }
 }
 
-/// The line after the last counter.
-const COUNTERS_END: &str = "end of counters";
+/// How long counters may take to be written.
+const COUNTERS_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A counter from a line `name value`.
 fn read_counter(line: &str) -> Option<(String, u64)> {

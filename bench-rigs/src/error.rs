@@ -1,9 +1,12 @@
 //! The one error of the rigs.
 
-use std::{fmt::Display, io};
+use std::{
+    fmt::{self, Debug, Display},
+    io,
+};
 
 /// What went wrong, with what was tried.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum RigError {
     /// A command could not be run or did not succeed.
     #[error("`{command}`: {outcome}")]
@@ -24,6 +27,13 @@ pub enum RigError {
     /// Something did not behave as it must.
     #[error("{0}")]
     Unexpected(String),
+}
+
+/// As it is displayed: a test that fails shows its error this way, and logs in it must stay readable.
+impl Debug for RigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Display::fmt(self, f)
+    }
 }
 
 impl RigError {

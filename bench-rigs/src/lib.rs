@@ -9,10 +9,12 @@
 //!
 //! Everything here needs root and the tools `ip` and `ethtool`. All `unsafe` code is in [`sys`].
 
+pub mod crash;
 pub mod daemon;
 pub mod error;
 pub mod exchange;
 pub mod frame;
+pub mod interrupt;
 pub mod kea;
 pub mod load;
 pub mod message;

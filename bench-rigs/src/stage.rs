@@ -46,7 +46,7 @@ pub struct Stage {
 impl Stage {
     /// Sets the scene with a link of `queues` queues each way.
     ///
-    /// Every address of 2001:db8:1::/64 is the clients', so that a load can spread over many.
+    /// Every address of `2001:db8:1::/64` is the clients', so that a load can spread over many.
     pub fn new(queues: u32) -> Result<Self> {
         let stage = Self { server: Netns::new("server")?, clients: Netns::new("clients")? };
         let (server, clients) = (stage.server_end(), stage.clients_end());

@@ -69,7 +69,7 @@ pub fn connect(a: End<'_>, b: End<'_>, queues: u32) -> Result<()> {
     ))?;
     for (end, peer) in [(a, b), (b, a)] {
         let name = end.name;
-        for key in ["accept_dad=0", "router_solicitations=0"] {
+        for key in ["accept_dad=0", "router_solicitations=0", "keep_addr_on_down=1"] {
             end.namespace.run(&format!("sysctl -qw net.ipv6.conf.{name}.{key}"))?;
         }
         end.namespace.run(&format!("ethtool -K {name} tx off"))?;

@@ -78,6 +78,8 @@ pub struct Control {
     pub stop: AtomicBool,
     /// ACKs received so far.
     pub acknowledged: AtomicU64,
+    /// Those of them that made a lease where there was none: each stands in the log as a record of its own.
+    pub bound: AtomicU64,
 }
 
 /// Clients, their memory and their sockets.
@@ -410,6 +412,7 @@ impl Load {
                 running.tally.refused += 1;
             }
             (Step::Selected(_), MessageType::Ack) => {
+                running.control.bound.fetch_add(1, Ordering::Relaxed);
                 self.acknowledge(running, number, answer, now);
             }
             (Step::Renewed | Step::Rebound | Step::Rebooted, MessageType::Ack) => {
