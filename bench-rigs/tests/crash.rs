@@ -1,5 +1,7 @@
 //! kill -9 loses nothing: the daemon is killed under load and while it recovers, and every acknowledged lease renews.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+
 use bench_rigs::{crash::Ordeal, daemon::target_folder};
 
 fn survive(datapath: &str, kills: u32) {

@@ -14,7 +14,7 @@ use bench_rigs::{
     message::{Identity, Message},
     netns::Netns,
     relay::{Relay, RelayOptions},
-    stage::{CLIENT_INTERFACE, LINK, RELAY, SERVER, SERVER_INTERFACE, SERVER_MAC},
+    stage::{CLIENT_INTERFACE, LINK, RELAY, SERVER, SERVER_INTERFACE},
     sys::{self, Binding},
     veth::{self, End},
 };
@@ -164,5 +164,4 @@ fn converse(home: &Netns) {
     let status = client.terminate(patience).unwrap();
     assert!(status.success(), "{status}: {}", client.log());
     client.wait_for("\"released\"", 0, patience).unwrap();
-    let _ = SERVER_MAC;
 }

@@ -1,0 +1,51 @@
+# Each target installs what it needs. Run as a user with sudo, as root, or through sudo: what is built is the user's.
+#
+#   make test          everything that must hold, on this machine, in less than 20 minutes
+#   make demo          a hundred clients share an address, through XDP and over a crash: a story of two minutes
+#   make crash N=50    N kills under load; nothing that was acknowledged may be lost
+#   make bench         how long a piece takes
+#   make peers         how fast the server is, next to Kea on the same machine
+#   make fuzz TIME=60  TIME seconds of hostile octets
+#   make verify-ebpf   rebuilds the XDP program and compares it with the committed one
+#   make lint          formatting, clippy, licenses
+
+N ?= 50
+TIME ?= 600
+SECONDS_EACH ?= 5
+
+.PHONY: demo test crash bench peers fuzz verify-ebpf lint setup
+
+setup:
+	scripts/setup.sh build rigs
+
+test: setup
+	scripts/test.sh
+
+demo: setup
+	scripts/rig.sh demo
+
+crash: setup
+	scripts/rig.sh crash --kills $(N)
+
+peers: setup
+	scripts/setup.sh peers
+	scripts/rig.sh peers --seconds $(SECONDS_EACH)
+
+bench:
+	scripts/setup.sh build
+	scripts/cargo.sh bench --package benches
+
+fuzz:
+	scripts/setup.sh build
+	scripts/fuzz.sh $(TIME)
+
+verify-ebpf:
+	scripts/setup.sh build ebpf
+	xdp-ebpf/verify.sh
+
+lint:
+	scripts/setup.sh build
+	scripts/cargo.sh fmt --all --check
+	scripts/cargo.sh clippy --workspace --all-targets --features portlease/sim -- -D warnings
+	scripts/cargo.sh clippy --package portlease --no-default-features --all-targets -- -D warnings
+	scripts/deny.sh
