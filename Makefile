@@ -11,7 +11,7 @@
 
 N ?= 50
 TIME ?= 600
-SECONDS_EACH ?= 5
+CLIENTS ?= 50000
 
 .PHONY: demo test crash bench peers fuzz verify-ebpf lint setup
 
@@ -29,7 +29,7 @@ crash: setup
 
 peers: setup
 	scripts/setup.sh peers
-	scripts/rig.sh peers --seconds $(SECONDS_EACH)
+	scripts/rig.sh peers --clients $(CLIENTS)
 
 bench:
 	scripts/setup.sh build

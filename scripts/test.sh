@@ -6,7 +6,6 @@ set -euo pipefail
 cd "$root"
 triple=$(as_builder rustc --version --verbose | sed -n 's/^host: //p')
 runner="CARGO_TARGET_$(echo "$triple" | tr 'a-z-' 'A-Z_')_RUNNER"
-as_builder cargo build --workspace --all-targets --features portlease/sim --profile test --exclude benches
 as_builder env "$runner=$root/scripts/run-test.sh" \
     cargo test --workspace --features portlease/sim --no-fail-fast
 as_builder cargo test --package portlease --no-default-features --features loom --lib loom_

@@ -24,4 +24,5 @@ pub mod relay;
 pub mod shell;
 pub mod stage;
 pub mod sys;
+pub mod usage;
 pub mod veth;

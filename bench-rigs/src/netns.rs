@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File},
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
     sync::{
         Once,
@@ -45,9 +45,8 @@ impl Netns {
         shell::run(&format!("ip netns add {name}"))?;
         let namespace = Self { name };
         // No duplicate address detection, no solicitations: addresses work at once and captures stay quiet.
-        for key in ["all.accept_dad=0", "default.accept_dad=0", "default.router_solicitations=0"] {
-            namespace.run(&format!("sysctl -qw net.ipv6.conf.{key}"))?;
-        }
+        let keys = ["all.accept_dad=0", "default.accept_dad=0", "default.router_solicitations=0"];
+        namespace.set_ipv6(&keys)?;
         namespace.ip("link set lo up")?;
         Ok(namespace)
     }
@@ -71,6 +70,13 @@ impl Netns {
         shell::run(&format!("ip -n {} {arguments}", self.name))
     }
 
+    /// Sets keys below `net.ipv6.conf`, such as `all.forwarding=1`.
+    pub fn set_ipv6(&self, keys: &[&str]) -> Result<()> {
+        let keys: Vec<_> = keys.iter().map(|key| format!("net.ipv6.conf.{key}")).collect();
+        self.run(&format!("sysctl -qw {}", keys.join(" ")))?;
+        Ok(())
+    }
+
     /// A command that will run inside, and sees the interfaces of the namespace in `/sys`. It becomes the leader of
     /// a process group of its own, so that an interrupt at the terminal reaches the rig alone.
     pub fn command(&self, program: impl AsRef<Path>) -> Command {
@@ -82,20 +88,21 @@ impl Netns {
 
     /// Runs `body` on a thread inside the namespace. Sockets made there stay there, wherever they are used.
     pub fn enter<R: Send>(&self, body: impl FnOnce() -> R + Send) -> Result<R> {
-        let path = self.path();
-        let handle = File::open(&path).doing(format!("open {}", path.display()))?;
-        thread::scope(|scope| {
-            let inside = scope.spawn(move || {
-                sys::enter_network_namespace(&handle).doing("enter a network namespace")?;
-                Ok(body())
-            });
-            inside.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload))
-        })
+        enter_by_name(&self.name, body)
     }
+}
 
-    fn path(&self) -> PathBuf {
-        Path::new(FOLDER).join(&self.name)
-    }
+/// Runs `body` on a thread inside the namespace of this name, as [`Netns::enter`] does.
+pub fn enter_by_name<R: Send>(name: &str, body: impl FnOnce() -> R + Send) -> Result<R> {
+    let path = Path::new(FOLDER).join(name);
+    let handle = File::open(&path).doing(format!("open {}", path.display()))?;
+    thread::scope(|scope| {
+        let inside = scope.spawn(move || {
+            sys::enter_network_namespace(&handle).doing("enter a network namespace")?;
+            Ok(body())
+        });
+        inside.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload))
+    })
 }
 
 impl Drop for Netns {

@@ -69,9 +69,9 @@ pub fn connect(a: End<'_>, b: End<'_>, queues: u32) -> Result<()> {
     ))?;
     for (end, peer) in [(a, b), (b, a)] {
         let name = end.name;
-        for key in ["accept_dad=0", "router_solicitations=0", "keep_addr_on_down=1"] {
-            end.namespace.run(&format!("sysctl -qw net.ipv6.conf.{name}.{key}"))?;
-        }
+        let keys = ["accept_dad=0", "router_solicitations=0", "keep_addr_on_down=1"];
+        let keys = keys.map(|key| format!("{name}.{key}"));
+        end.namespace.set_ipv6(&keys.each_ref().map(String::as_str))?;
         end.namespace.run(&format!("ethtool -K {name} tx off"))?;
         end.namespace.ip(&format!("link set {name} up"))?;
         end.add_neighbour(&peer.link_local().to_string(), peer.mac)?;

@@ -1,0 +1,82 @@
+//! A capture of the access node's uplink, decoded by tshark.
+
+use std::path::{Path, PathBuf};
+
+use bench_rigs::{
+    daemon::{Process, STOP_TIMEOUT},
+    error::{Result, RigError},
+    pcap, shell,
+};
+
+use crate::{
+    PATIENCE,
+    story::Story,
+    town::{Town, UPLINK},
+};
+
+/// DHCPv4 message types that the story needs, with their names (RFC 2132 §9.6).
+const KINDS: [(u32, &str); 5] =
+    [(1, "DISCOVER"), (2, "OFFER"), (3, "REQUEST"), (5, "ACK"), (7, "RELEASE")];
+
+/// A running capture.
+pub(crate) struct Capture {
+    tcpdump: Process,
+    outer: PathBuf,
+    inner: PathBuf,
+}
+
+impl Capture {
+    /// Starts it.
+    pub(crate) fn start(town: &Town) -> Result<Self> {
+        let outer = town.folder().join("outer.pcap");
+        let mut command = town.access.command("tcpdump");
+        command.args(["-i", UPLINK, "-U", "-Z", "root", "-w"]).arg(&outer);
+        command.args(["udp", "and", "port", "547"]);
+        let tcpdump = Process::start("tcpdump", command)?;
+        tcpdump.wait_for("listening on", 0, PATIENCE)?;
+        Ok(Self { tcpdump, outer, inner: town.folder().join("inner.pcap") })
+    }
+
+    /// Stops it and has every packet decoded.
+    pub(crate) fn read(mut self, story: &Story, homes: usize) -> Result<()> {
+        self.tcpdump.terminate(STOP_TIMEOUT)?;
+        let packets = pcap::read(&self.outer)?.len();
+        let messages = pcap::unwrap(&self.outer, &self.inner)?;
+        for file in [&self.outer, &self.inner] {
+            let bad = tshark(file, "-Y _ws.malformed||_ws.unreassembled")?;
+            if !bad.trim().is_empty() {
+                return Err(RigError::unexpected(format!("tshark calls these malformed:\n{bad}")));
+            }
+        }
+        story.say(&format!(
+            "{packets} packets between relay and server, {messages} DHCPv4 messages in their options \
+             87.\ntshark decoded all of them, none is malformed:"
+        ));
+        let kinds = tshark(&self.inner, "-T fields -e dhcp.option.dhcp")?;
+        for (number, name) in KINDS {
+            let number = number.to_string();
+            let count = kinds.lines().filter(|line| *line == number).count();
+            story.say(&format!("  {count:>5} {name}"));
+            if count < homes {
+                return Err(RigError::unexpected(format!("only {count} {name} of {homes} homes")));
+            }
+        }
+        let acks = tshark(&self.inner, "-Y dhcp.option.dhcp==5 -c 400 -O dhcp")?;
+        let shown = acks.lines().skip_while(|line| !line.contains("Dynamic Host")).filter(|line| {
+            ["Your (client)", "DHCP: ACK", "Lease Time:", "Offset", "PSID"]
+                .iter()
+                .any(|wanted| line.contains(wanted))
+        });
+        story.say("The first ACK, in tshark's words:");
+        for line in shown.take(7) {
+            story.say(&format!("  | {}", line.trim()));
+        }
+        Ok(())
+    }
+}
+
+fn tshark(file: &Path, arguments: &str) -> Result<String> {
+    let mut command = std::process::Command::new("tshark");
+    command.arg("-n").arg("-r").arg(file).args(shell::words(arguments));
+    shell::output_of(command)
+}
