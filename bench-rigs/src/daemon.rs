@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// What the daemon logs when it serves.
-const READY: &str = "ready";
+const READY: &str = "ready: ";
 
 /// How long a daemon may take to serve: recovery of a large log on a busy disk included.
 pub const START_TIMEOUT: Duration = Duration::from_mins(1);
@@ -337,23 +337,13 @@ impl Daemon {
     pub fn counters(&self) -> Result<Counters> {
         let from = self.process.log_length();
         self.process.signal(Signal::User1)?;
-        let read = |lines: &[String]| lines.iter().filter_map(|line| read_counter(line)).collect();
-        let deadline = Instant::now() + COUNTERS_TIMEOUT;
-        let mut seen = Vec::new();
-        // They come in one piece, but through a pipe: complete is what does not grow any more.
-        while Instant::now() < deadline {
-            let more = |lines: &[String]| {
-                let now: Vec<_> = read(lines);
-                (now.len() > seen.len()).then_some(now)
-            };
-            match self.process.log.wait(from, Duration::from_millis(100), more) {
-                Some(now) => seen = now,
-                None if seen.is_empty() => {}
-                None => return Ok(Counters(seen)),
-            }
-        }
-        let log = self.log();
-        Err(RigError::unexpected(format!("no counters after SIGUSR1; it said:\n{log}")))
+        let complete = |lines: &[String]| {
+            let end = lines.iter().position(|line| line == COUNTERS_END)?;
+            Some(Counters(lines[..end].iter().filter_map(|line| read_counter(line)).collect()))
+        };
+        self.process.log.wait(from, COUNTERS_TIMEOUT, complete).ok_or_else(|| {
+            RigError::unexpected(format!("no counters after SIGUSR1; it said:\n{}", self.log()))
+        })
     }
 
     /// The counters once `enough` says that what was waited for has happened, or after a while as they are.
@@ -377,6 +367,9 @@ impl Daemon {
         self.process.kill()
     }
 }
+
+/// The line after the last counter.
+const COUNTERS_END: &str = "end of counters";
 
 /// How long counters may take to be written.
 const COUNTERS_TIMEOUT: Duration = Duration::from_secs(5);
