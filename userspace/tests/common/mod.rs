@@ -146,10 +146,15 @@ impl Server {
 
     /// The reference configuration, with a policy changed by `change`.
     pub fn with(change: impl FnOnce(&mut Policy)) -> Server {
+        Server::serving(&reference_pools(), change)
+    }
+
+    /// Other pools, which have the numbers and links of the reference configuration's.
+    pub fn serving(pools: &[PoolSpec], change: impl FnOnce(&mut Policy)) -> Server {
         let mut policy = reference_policy();
         change(&mut policy);
         let watermarks = Arc::new(Watermarks::new(1));
-        let leases = Arc::new(leases(&reference_pools(), &watermarks));
+        let leases = Arc::new(leases(pools, &watermarks));
         let engine = Engine::new(policy, leases, SECRET);
         Server { engine, now: START, journal: Vec::new(), watermarks }
     }
