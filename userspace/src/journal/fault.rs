@@ -42,7 +42,6 @@ struct Disk {
 pub struct FaultyDisk {
     disk: Arc<Mutex<Disk>>,
     handle: u64,
-    octets: usize,
 }
 
 impl FaultyDisk {
@@ -59,7 +58,7 @@ impl FaultyDisk {
             deaf_to_sync: false,
             random: fastrand::Rng::with_seed(seed),
         };
-        Self { disk: Arc::new(Mutex::new(disk)), handle: 0, octets }
+        Self { disk: Arc::new(Mutex::new(disk)), handle: 0 }
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
@@ -70,7 +69,7 @@ impl FaultyDisk {
     #[must_use]
     pub fn copy(&self) -> Self {
         let disk = self.disk().clone();
-        Self { disk: Arc::new(Mutex::new(disk)), ..*self }
+        Self { disk: Arc::new(Mutex::new(disk)), handle: self.handle }
     }
 
     /// The power fails at the write or sync that follows `steps` others.
@@ -130,7 +129,7 @@ impl FaultyDisk {
         disk.steps_left = None;
         let handle = disk.handle;
         drop(disk);
-        Self { disk: self.disk.clone(), handle, octets: self.octets }
+        Self { disk: self.disk.clone(), handle }
     }
 }
 
@@ -169,7 +168,7 @@ impl Storage for FaultyDisk {
     }
 
     fn octets(&self) -> u64 {
-        self.octets as u64
+        self.disk().durable.len() as u64
     }
 
     fn access(&self) -> Access {
@@ -242,7 +241,6 @@ impl Storage for FaultyDisk {
 
     fn succeed(&mut self, successor: Self) -> Result<(), LogError> {
         let content = successor.disk().durable.clone();
-        self.octets = content.len();
         let mut disk = self.disk();
         disk.durable = content;
         disk.pending.clear();

@@ -255,3 +255,167 @@ impl Storage for FileStorage {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::{fd::AsRawFd as _, unix::fs::symlink};
+
+    use super::*;
+    use crate::{
+        journal::{LeaseLog as _, Options, Rewrite, RingLog, testing::record},
+        lease::stamp::Now,
+    };
+
+    const OPTIONS: Options = Options {
+        capacity_leases: 500,
+        hold_down_seconds: 10,
+        accept_loss: false,
+        ring_octets: Some(66 * 4096),
+    };
+
+    fn open(directory: &Path, options: Options) -> Result<RingLog, LogError> {
+        RingLog::open(directory, options)
+    }
+
+    fn refusal(directory: &Path) -> LogError {
+        open(directory, OPTIONS).expect_err("the store opened")
+    }
+
+    /// A store in which slots 0 to 99 are leased.
+    fn store(directory: &Path) -> RingLog {
+        let mut log = open(directory, OPTIONS).unwrap();
+        assert!(log.recover(&mut |_| ()).unwrap().created);
+        for slot in 0..100 {
+            log.commit(&[record(slot, 1)], Now(1)).unwrap();
+        }
+        log
+    }
+
+    fn recovered(log: &mut RingLog) -> Vec<u32> {
+        let mut slots = Vec::new();
+        log.recover(&mut |record| {
+            slots.push((record.tuple().address.to_bits() << 6) + u32::from(record.tuple().psid));
+        })
+        .unwrap();
+        slots.sort_unstable();
+        slots.dedup();
+        slots
+    }
+
+    #[test]
+    fn a_store_keeps_its_leases_and_its_secret() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("made/on/the/way");
+        let secret = store(&path).identity_secret().0;
+        let mut log = open(&path, OPTIONS).unwrap();
+        assert_eq!(log.identity_secret().0, secret);
+        assert_eq!(recovered(&mut log).len(), 100);
+        assert_eq!(fs::metadata(path.join(RING_NAME)).unwrap().len(), OPTIONS.octets());
+        log.commit(&[record(100, 1)], Now(1)).unwrap();
+        drop(log);
+        let mut seen = 0;
+        let report = RingLog::read(&path, &mut |_| seen += 1).unwrap();
+        assert_eq!((report.tuples, report.records), (101, seen));
+    }
+
+    #[test]
+    fn a_second_server_is_refused_and_told_who_is_first() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = store(directory.path());
+        let text = refusal(directory.path()).to_string();
+        assert!(text.contains("in use by another process"), "{text}");
+        assert!(text.contains(&format!("pid {}", std::process::id())), "{text}");
+        drop(first);
+        open(directory.path(), OPTIONS).unwrap();
+    }
+
+    #[test]
+    fn writes_pass_the_cache_and_are_synchronous_where_the_file_system_can() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage =
+            FileStorage::create(directory.path().join(RING_NAME), OPTIONS.octets()).unwrap();
+        let info = format!("/proc/self/fdinfo/{}", storage.file.as_raw_fd());
+        let info = fs::read_to_string(info).unwrap();
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap().trim();
+        let flags = i32::from_str_radix(flags, 8).unwrap();
+        let both = libc::O_DIRECT | libc::O_DSYNC;
+        match storage.access() {
+            Access::Direct => assert_eq!(flags & both, both),
+            access => assert_eq!(flags & libc::O_DIRECT, 0, "{access:?}"),
+        }
+    }
+
+    #[test]
+    fn a_disk_without_room_is_named_and_nothing_is_left_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(RING_NAME);
+        symlink("/dev/full", unfinished(&path)).unwrap();
+        let error = FileStorage::create(path.clone(), 5 << 20).expect_err("there was room");
+        let text = error.to_string();
+        assert!(matches!(error, LogError::DiskTooSmall { needed: 5_242_880, .. }), "{text}");
+        assert!(text.contains("needs 5242880 octets") && text.contains("store.capacity"), "{text}");
+        assert!(fs::symlink_metadata(unfinished(&path)).is_err(), "the half-made file stays");
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn an_unfinished_ring_is_none() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(RING_NAME);
+        let abandoned = FileStorage::create(path.clone(), OPTIONS.octets()).unwrap();
+        assert!(unfinished(&path).exists() && !path.exists());
+        drop(abandoned);
+        assert!(!unfinished(&path).exists());
+        fs::write(unfinished(&path), b"what a crash left").unwrap();
+        assert_eq!(recovered(&mut store(directory.path())).len(), 100);
+        assert!(!unfinished(&path).exists());
+    }
+
+    #[test]
+    fn another_file_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(RING_NAME);
+        fs::write(&path, b"somebody's letters").unwrap();
+        let text = refusal(directory.path()).to_string();
+        assert!(text.contains("leases.ring is not a lease log"), "{text}");
+        assert_eq!(fs::read(&path).unwrap(), b"somebody's letters");
+    }
+
+    #[test]
+    fn a_cut_file_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(store(directory.path()));
+        let path = directory.path().join(RING_NAME);
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(20 * 4096).unwrap();
+        assert!(matches!(
+            refusal(directory.path()),
+            LogError::TooShort { found: 81_920, expected: 270_336, .. }
+        ));
+    }
+
+    #[test]
+    fn another_capacity_moves_the_leases_into_a_new_file() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(store(directory.path()));
+        let larger = Options { capacity_leases: 1000, ring_octets: None, ..OPTIONS };
+        let mut log = open(directory.path(), larger).unwrap();
+        let report = log.recover(&mut |_| ()).unwrap();
+        assert_eq!(
+            report.rewritten,
+            Some(Rewrite::Resized { from: OPTIONS.octets(), to: larger.octets() })
+        );
+        drop(log);
+        let path = directory.path().join(RING_NAME);
+        assert_eq!(fs::metadata(&path).unwrap().len(), larger.octets());
+        assert!(!unfinished(&path).exists());
+        assert_eq!(recovered(&mut open(directory.path(), larger).unwrap()).len(), 100);
+    }
+
+    #[test]
+    fn nothing_is_committed_before_recovery() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut log = open(directory.path(), OPTIONS).unwrap();
+        let error = log.commit(&[record(1, 1)], Now(1)).expect_err("it was committed");
+        assert!(error.to_string().contains("not recovered"), "{error}");
+    }
+}

@@ -214,3 +214,246 @@ fn missing(sequence: u64, block: u32) -> Damage {
         fault: "no whole batch of this number is where it should begin".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        journal::{
+            LeaseLog as _, Options, RecoveryReport, Rewrite, RingLog, fault::FaultyDisk,
+            testing::record,
+        },
+        lease::stamp::Now,
+    };
+    use zerocopy::{FromBytes as _, IntoBytes as _};
+
+    const OPTIONS: Options = Options {
+        capacity_leases: 500,
+        hold_down_seconds: 10,
+        accept_loss: false,
+        ring_octets: Some(66 * 4096),
+    };
+    const MENDING: Options = Options { accept_loss: true, ..OPTIONS };
+
+    type Found = BTreeMap<u64, u64>;
+
+    fn recover(
+        disk: &FaultyDisk,
+        options: Options,
+    ) -> Result<(RingLog<FaultyDisk>, RecoveryReport, Found), LogError> {
+        let mut log = RingLog::mount(disk.clone(), options)?;
+        let mut found = Found::new();
+        let report = log.recover(&mut |record| {
+            let newest = found.entry(record.tuple().packed()).or_default();
+            *newest = record.stamp().0.max(*newest);
+        })?;
+        Ok((log, report, found))
+    }
+
+    fn expected(slots: impl IntoIterator<Item = u32>) -> Found {
+        slots.into_iter().map(|slot| (record(slot, 1).tuple().packed(), 1)).collect()
+    }
+
+    /// A ring with the empty batch 1 in block 0, and the batches 2 to 6 in one block each: batch `n` has slot `n`.
+    fn six_batches() -> FaultyDisk {
+        let disk = FaultyDisk::new(OPTIONS.octets(), 3);
+        let mut log = RingLog::create(disk.clone(), OPTIONS).unwrap();
+        log.recover(&mut |_| ()).unwrap();
+        for slot in 2..=6 {
+            log.commit(&[record(slot, 1)], Now(1)).unwrap();
+        }
+        disk.after_power_failure()
+    }
+
+    /// Where batch `n` of these begins.
+    fn offset(batch: u32) -> u64 {
+        offset_of(batch - 1)
+    }
+
+    /// Spoils the records of a batch and leaves its header.
+    fn spoil(disk: &FaultyDisk, batch: u32) {
+        disk.damage(offset(batch) + 1000, b"spoiled");
+    }
+
+    /// Spoils the header of a batch.
+    fn behead(disk: &FaultyDisk, batch: u32) {
+        disk.damage(offset(batch), b"beheaded");
+    }
+
+    fn refused(disk: &FaultyDisk) -> (Damage, String) {
+        match recover(disk, OPTIONS).map(|(_, report, _)| report) {
+            Err(LogError::Damaged { path, damage }) => {
+                let text = LogError::Damaged { path, damage: damage.clone() }.to_string();
+                (damage, text)
+            }
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_whole_ring_gives_back_all() {
+        let (_, report, found) = recover(&six_batches(), OPTIONS).unwrap();
+        assert_eq!(found, expected(2..=6));
+        assert_eq!((report.records, report.tuples, report.batches), (5, 5, 6));
+        assert!(report.messages().is_empty(), "{report:?}");
+    }
+
+    #[test]
+    fn a_torn_last_batch_is_cut_off_with_a_message() {
+        let disk = six_batches();
+        spoil(&disk, 6);
+        let (mut log, report, found) = recover(&disk, OPTIONS).unwrap();
+        assert_eq!(found, expected(2..=5));
+        let torn = report.torn.as_ref().unwrap();
+        assert_eq!((torn.sequence, torn.offset), (6, offset(6)));
+        assert!(report.messages()[0].contains("batch 6 at offset 28672"), "{report:?}");
+        log.commit(&[record(9, 1)], Now(1)).unwrap();
+        let (_, report, found) = recover(&disk.after_power_failure(), OPTIONS).unwrap();
+        assert_eq!(found, expected([2, 3, 4, 5, 9]));
+        assert_eq!(report.torn, None, "the next batch stands in its place");
+    }
+
+    #[test]
+    fn a_last_batch_without_its_header_was_never_there() {
+        let disk = six_batches();
+        behead(&disk, 6);
+        let (_, report, found) = recover(&disk, OPTIONS).unwrap();
+        assert_eq!((found, report.torn), (expected(2..=5), None));
+    }
+
+    #[test]
+    fn a_bad_batch_in_the_middle_stops_the_start() {
+        for spoiler in [spoil, behead] {
+            for batch in [2, 4, 5] {
+                let disk = six_batches();
+                spoiler(&disk, batch);
+                let (damage, text) = refused(&disk);
+                assert_eq!((damage.sequence, damage.offset), (u64::from(batch), offset(batch)));
+                assert!(text.contains("faulty-disk"), "{text}");
+                assert!(text.contains(&format!("offset {}", offset(batch))), "{text}");
+                assert!(text.contains("--accept-loss"), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn two_bad_batches_at_the_end_are_no_torn_write() {
+        for first in [spoil, behead] {
+            let disk = six_batches();
+            first(&disk, 5);
+            spoil(&disk, 6);
+            assert_eq!(refused(&disk).0.sequence, 5);
+        }
+    }
+
+    #[test]
+    fn accepted_loss_keeps_the_rest_in_a_whole_ring() {
+        let disk = six_batches();
+        spoil(&disk, 3);
+        behead(&disk, 5);
+        let secret = RingLog::mount(disk.clone(), OPTIONS).unwrap().identity_secret().0;
+        let (mut log, report, found) = recover(&disk, MENDING).unwrap();
+        assert_eq!(found, expected([2, 4, 6]));
+        assert_eq!(report.rewritten, Some(Rewrite::Mended));
+        let lost: Vec<_> = report.lost.iter().map(|damage| damage.sequence).collect();
+        assert_eq!(lost, [3, 5]);
+        log.commit(&[record(9, 1)], Now(1)).unwrap();
+        let (log, report, found) = recover(&disk.after_power_failure(), OPTIONS).unwrap();
+        assert_eq!(found, expected([2, 4, 6, 9]));
+        assert!(report.messages().is_empty(), "{report:?}");
+        assert_eq!(log.identity_secret().0, secret);
+    }
+
+    #[test]
+    fn a_ring_without_any_batch_has_lost_all() {
+        let disk = six_batches();
+        disk.damage(offset(1), &vec![0; 6 * 4096]);
+        assert_eq!(refused(&disk).0.offset, offset(1));
+        let (_, report, found) = recover(&disk, MENDING).unwrap();
+        assert_eq!((found.len(), report.lost.len()), (0, 1));
+        recover(&disk.after_power_failure(), OPTIONS).unwrap();
+    }
+
+    #[test]
+    fn a_record_in_an_unknown_state_is_not_guessed_at() {
+        let disk = six_batches();
+        let (mut log, ..) = recover(&disk, OPTIONS).unwrap();
+        let mut octets = record(9, 1).as_bytes().to_vec();
+        octets[36] = 9;
+        let later = Record::read_from_bytes(&octets).unwrap();
+        assert_eq!(later.state(), None, "the octet is the state");
+        log.commit(&[later, record(10, 1)], Now(1)).unwrap();
+        let disk = disk.after_power_failure();
+        let (damage, text) = refused(&disk);
+        assert_eq!(damage.sequence, 7);
+        assert!(text.contains("1 records are in a state"), "{text}");
+        let (_, _, found) = recover(&disk, MENDING).unwrap();
+        assert_eq!(found, expected([2, 3, 4, 5, 6, 10]));
+    }
+
+    #[test]
+    fn another_size_keeps_what_counts_and_the_secret() {
+        for blocks in [34, 130] {
+            let disk = six_batches();
+            let (mut log, ..) = recover(&disk, OPTIONS).unwrap();
+            for stamp in 1..400 {
+                let slots = 10..25;
+                let batch: Vec<_> = slots.map(|slot| record(slot, stamp)).collect();
+                log.commit(&batch, Now(1)).unwrap();
+            }
+            let secret = log.identity_secret().0;
+            let resized = Options { ring_octets: Some(blocks * 4096), ..OPTIONS };
+            let disk = disk.after_power_failure();
+            let (mut log, report, found) = recover(&disk, resized).unwrap();
+            assert_eq!(
+                report.rewritten,
+                Some(Rewrite::Resized { from: 66 * 4096, to: blocks * 4096 })
+            );
+            assert_eq!(found.len(), 20);
+            log.commit(&[record(30, 1)], Now(1)).unwrap();
+            let disk = disk.after_power_failure();
+            let (log, report, again) = recover(&disk, resized).unwrap();
+            assert_eq!((report.rewritten, again.len()), (None, 21));
+            assert!(found.iter().all(|(tuple, stamp)| again[tuple] == *stamp));
+            assert_eq!(log.identity_secret().0, secret);
+        }
+    }
+
+    #[test]
+    fn a_smaller_size_that_cannot_hold_the_leases_is_refused_and_changes_nothing() {
+        let disk = FaultyDisk::new(OPTIONS.octets(), 3);
+        let mut log = RingLog::create(disk.clone(), OPTIONS).unwrap();
+        log.recover(&mut |_| ()).unwrap();
+        let slots: Vec<_> = (0..1000).map(|slot| record(slot, 1)).collect();
+        log.commit(&slots, Now(1)).unwrap();
+        let disk = disk.after_power_failure();
+        let smaller = Options { ring_octets: Some(34 * 4096), capacity_leases: 100, ..OPTIONS };
+        match recover(&disk, smaller).map(|(_, report, _)| report) {
+            Err(LogError::Full { capacity: 100, .. }) => {}
+            other => panic!("not refused: {other:?}"),
+        }
+        assert_eq!(recover(&disk, OPTIONS).unwrap().2, expected(0..1000));
+    }
+
+    #[test]
+    fn what_is_written_once_stays_while_the_ring_comes_round() {
+        let disk = FaultyDisk::new(OPTIONS.octets(), 3);
+        let mut log = RingLog::create(disk.clone(), OPTIONS).unwrap();
+        log.recover(&mut |_| ()).unwrap();
+        let once: Vec<_> = (0..300).map(|slot| record(slot, 1)).collect();
+        log.commit(&once, Now(1)).unwrap();
+        for stamp in 1..=3000_u64 {
+            let slot = 300 + u32::try_from(stamp % 50).unwrap();
+            log.commit(&[record(slot, stamp)], Now(1)).unwrap();
+        }
+        let (_, report, mut found) = recover(&disk.after_power_failure(), OPTIONS).unwrap();
+        for slot in 300..350 {
+            let stamp = found.remove(&record(slot, 1).tuple().packed()).unwrap();
+            assert!(stamp > 2950, "slot {slot} has stamp {stamp}");
+        }
+        assert_eq!(found, expected(0..300));
+        assert!(report.batches < 64);
+    }
+}

@@ -140,3 +140,72 @@ fn find(block: &[u8]) -> Found {
         }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{LeaseLog as _, Options, RingLog, fault::FaultyDisk};
+
+    const OPTIONS: Options = Options {
+        capacity_leases: 500,
+        hold_down_seconds: 10,
+        accept_loss: false,
+        ring_octets: Some(66 * 4096),
+    };
+
+    fn disk() -> FaultyDisk {
+        let disk = FaultyDisk::new(OPTIONS.octets(), 3);
+        RingLog::create(disk.clone(), OPTIONS).unwrap();
+        disk.after_power_failure()
+    }
+
+    #[test]
+    fn either_copy_will_do_and_the_other_is_mended() {
+        for copy in 0..2 {
+            let disk = disk();
+            let secret = RingLog::mount(disk.clone(), OPTIONS).unwrap().identity_secret().0;
+            disk.damage(copy * 4096 + 30, b"spoiled");
+            let mut log = RingLog::mount(disk.clone(), OPTIONS).unwrap();
+            assert_eq!(log.identity_secret().0, secret);
+            assert!(log.recover(&mut |_| ()).unwrap().superblock_mended);
+            let mut log = RingLog::mount(disk.after_power_failure(), OPTIONS).unwrap();
+            assert!(!log.recover(&mut |_| ()).unwrap().superblock_mended);
+        }
+    }
+
+    fn refusal(disk: &FaultyDisk) -> String {
+        RingLog::mount(disk.clone(), OPTIONS).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn another_version_is_refused_by_name() {
+        let disk = disk();
+        for copy in 0..2 {
+            disk.damage(copy * 4096 + 8, &7_u32.to_le_bytes());
+        }
+        let text = refusal(&disk);
+        assert!(text.contains("format version 7") && text.contains("knows version 1"), "{text}");
+    }
+
+    #[test]
+    fn foreign_and_ruined_files_are_told_apart() {
+        let blank = FaultyDisk::new(OPTIONS.octets(), 3);
+        assert!(refusal(&blank).contains("does not begin with a superblock"));
+        let tiny = FaultyDisk::new(512, 3);
+        assert!(refusal(&tiny).contains("only 512 octets"));
+        let ruined = disk();
+        ruined.damage(30, b"spoiled");
+        ruined.damage(4096 + 30, b"spoiled");
+        assert!(refusal(&ruined).contains("both superblocks are unreadable"));
+    }
+
+    #[test]
+    fn a_ring_that_was_cut_is_refused() {
+        let mut cut = FaultyDisk::new(60 * 4096, 3);
+        Superblock { blocks: 64, capacity: 500, epoch: 1, secret: [2; 16] }
+            .write(&mut cut)
+            .unwrap();
+        let text = refusal(&cut);
+        assert!(text.contains("245760 octets") && text.contains("says 270336"), "{text}");
+    }
+}
