@@ -149,8 +149,15 @@ impl Log {
 }
 
 /// The daemon's counters by name.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Counters(Vec<(String, u64)>);
+
+/// Only what has moved: there are many.
+impl fmt::Debug for Counters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter().filter(|&(_, value)| value > 0)).finish()
+    }
+}
 
 impl Counters {
     /// The sum of all counters of this name; a name may appear once for each interface or worker.

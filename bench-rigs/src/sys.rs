@@ -380,6 +380,48 @@ fn tag_of(header: &libc::msghdr) -> Option<[u8; 4]> {
     None
 }
 
+/// An XDP program of somebody else's on an interface. It passes everything, and goes away when dropped.
+#[derive(Debug)]
+pub struct ForeignProgram {
+    _link: OwnedFd,
+}
+
+impl ForeignProgram {
+    /// Loads it and attaches it to an interface of the calling thread's namespace.
+    pub fn attach(interface: &str) -> io::Result<Self> {
+        /// Of bpf(2): commands and types as the kernel numbers them.
+        const PROGRAM_LOAD: libc::c_long = 5;
+        const LINK_CREATE: libc::c_long = 28;
+        const PROGRAM_TYPE_XDP: u32 = 6;
+        const ATTACH_TYPE_XDP: u32 = 37;
+        // r0 = XDP_PASS; exit.
+        let instructions: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
+        let license = c"GPL";
+        let load = [
+            u64::from(PROGRAM_TYPE_XDP) | 2 << 32,
+            instructions.as_ptr() as u64,
+            license.as_ptr() as u64,
+            0,
+        ];
+        let program = bpf(PROGRAM_LOAD, &load)?;
+        let descriptor = u64::try_from(program.as_raw_fd()).unwrap_or(0);
+        let index = u64::from(interface_index(interface)?);
+        let link = bpf(LINK_CREATE, &[descriptor | index << 32, u64::from(ATTACH_TYPE_XDP)])?;
+        Ok(Self { _link: link })
+    }
+}
+
+/// One call of bpf(2) that gives a descriptor.
+fn bpf(command: libc::c_long, attributes: &[u64]) -> io::Result<OwnedFd> {
+    // SAFETY: pointer and size are of the same live slice; what it points to lives in the caller. A descriptor that
+    // the kernel gives is ours alone.
+    unsafe {
+        let size = size_of_val(attributes);
+        let result = libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size);
+        check(i32::try_from(result).unwrap_or(-1)).map(|raw| OwnedFd::from_raw_fd(raw))
+    }
+}
+
 /// Whether a read found nothing to read. A refused port shows at the socket that sent there; it is no failure.
 pub fn would_block(error: &io::Error) -> bool {
     matches!(

@@ -48,7 +48,7 @@ fn live(datapath: &str, relayed: bool) -> Result<()> {
         assert!(by_socket >= 10, "the socket saw {by_socket}");
     } else {
         assert_eq!(by_socket, 0, "the kernel's sockets must see nothing");
-        assert!(counters.get("steered") >= 10, "{counters:?}");
+        assert!(counters.get("xdp-steered") >= 10, "{counters:?}");
     }
     Ok(())
 }

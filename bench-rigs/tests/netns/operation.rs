@@ -161,9 +161,8 @@ fn an_interface_that_vanishes_is_met_with_a_log_line() {
 #[test]
 fn a_foreign_xdp_program_is_left_in_place() {
     let stage = Stage::new(QUEUES).unwrap();
-    let object = concat!(env!("CARGO_MANIFEST_DIR"), "/../xdp-ebpf/steer.o");
-    let attach = format!("ip link set dev {SERVER_INTERFACE} xdp obj {object} sec xdp");
-    stage.server.run(&attach).unwrap();
+    let attach = || sys::ForeignProgram::attach(SERVER_INTERFACE);
+    let _foreign = stage.server.enter(attach).unwrap().unwrap();
     let before = attached(&stage).unwrap();
     assert!(before.is_some());
     let files = folder().unwrap();
@@ -177,7 +176,6 @@ fn a_foreign_xdp_program_is_left_in_place() {
     let config = Config::new(SERVER_INTERFACE, SERVER, "auto");
     let daemon = Daemon::start(&stage.server, &config, files.path()).unwrap();
     let scene = Scene { daemon, stage, folder: files };
-    // The foreign program is our own steering one with empty maps: it passes everything, and the socket serves.
     scene.direct().unwrap().obtain(&Identity::new(0, 1)).unwrap();
     assert_eq!(attached(&scene.stage).unwrap(), before);
     assert!(scene.daemon.log().contains("socket"), "{}", scene.daemon.log());

@@ -108,7 +108,8 @@ fn tell(arguments: &Arguments, story: &mut Story) -> Result<()> {
 
     story.chapter("Everybody goes");
     homes.release()?;
-    let counters = daemon.counters_when(|counters| counters.get("releases") >= count as u64)?;
+    let counters =
+        daemon.counters_when(|counters| counters.get("promises-without-reply") >= count as u64)?;
     story.say(&format!("{count} clients sent a RELEASE and exited with 0."));
     let passed = town::stop_relay(relay)?;
     story.say(&format!("The relay passed {passed}."));
@@ -132,7 +133,7 @@ fn tell(arguments: &Arguments, story: &mut Story) -> Result<()> {
 fn check_path(story: &Story, town: &Town, daemon: &Daemon, quiet: u64) -> Result<()> {
     let counters = daemon.counters()?;
     let by_socket = town.socket_datagrams()? - quiet;
-    let steered = counters.get("steered");
+    let steered = counters.get("xdp-steered");
     let line = format!(
         "XDP steered {steered} packets to the workers; the kernel's UDP sockets got {by_socket}."
     );
