@@ -98,7 +98,8 @@ pub struct Recovery<'l> {
 
 /// Tuples are not secret, and a multiplication spreads them well enough.
 fn hash(tuple: Tuple) -> u64 {
-    let product = u128::from(tuple.packed()) * 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+    let product =
+        u128::from(tuple.packed()).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
     (product >> 64) as u64
 }
 
