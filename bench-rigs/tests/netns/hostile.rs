@@ -1,10 +1,6 @@
 //! Octets that are no query: each is dropped and counted under one name, and the daemon goes on.
 
-use bench_rigs::{
-    exchange::Talker,
-    message::{Identity, Message, relay_at},
-    stage::RELAY,
-};
+use bench_rigs::message::{Identity, Message, relay_at};
 use portlease::wire::dhcpv6::RelayForward;
 
 use crate::scene::{DATAPATHS, Scene, reasons};
@@ -119,8 +115,7 @@ fn cases() -> Vec<(&'static str, &'static str, Vec<u8>)> {
 
 fn every_case_moves_one_counter(datapath: &str) {
     let scene = Scene::new(datapath).unwrap();
-    let talker = Talker::relayed(&scene.stage.clients, RELAY, scene.stage.unicast(), Vec::new());
-    let talker = talker.unwrap();
+    let talker = scene.direct().unwrap();
     let sum = |counters: &bench_rigs::daemon::Counters| -> u64 {
         reasons().iter().map(|name| counters.get(name)).sum()
     };
@@ -137,7 +132,7 @@ fn every_case_moves_one_counter(datapath: &str) {
         assert_eq!(moved, [(expected.to_owned(), 1)], "{datapath}: {what}");
         before = counters;
     }
-    scene.direct().unwrap().obtain(&Identity::new(0, 1)).unwrap();
+    talker.obtain(&Identity::new(0, 1)).unwrap();
 }
 
 #[test]
@@ -176,6 +171,6 @@ fn random_octets_do_not_stop_the_daemon() {
         let ones = vec![12_u8; 1200];
         talker.send(&ones).unwrap();
         assert!(scene.daemon.process().is_running(), "{datapath}");
-        scene.direct().unwrap().obtain(&Identity::new(0, 1)).unwrap();
+        talker.obtain(&Identity::new(0, 1)).unwrap();
     }
 }
