@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use portlease::client;
-use portlease::server::config::Compiled;
+use portlease::server::{self, config::Compiled};
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -30,6 +30,12 @@ Environment: RUST_LOG sets how much is logged to stderr, such as RUST_LOG=debug;
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Serve until SIGTERM or SIGINT
+    ///
+    /// What is promised to clients is durable first: after a crash, every acknowledged lease is still there.
+    /// SIGUSR1 writes all counters to stdout, one `name value` line each; so does the end. On the end, what was
+    /// promised is made durable and sent, and the XDP program is detached.
+    Run(Run),
     /// Say what a configuration comes to, or all that is wrong with it
     Check(Configuration),
     /// Obtain a lease and keep it
@@ -43,10 +49,23 @@ struct Configuration {
     config: PathBuf,
 }
 
+#[derive(Args)]
+struct Run {
+    #[command(flatten)]
+    configuration: Configuration,
+    /// Start although a part of the lease log is unreadable: clients keep leases that the server has forgotten
+    #[arg(long)]
+    accept_loss: bool,
+    /// Start although the clock is behind the time of the last lease that was granted
+    #[arg(long)]
+    accept_clock: bool,
+}
+
 fn main() -> ExitCode {
     let command_line = CommandLine::parse();
     start_logging();
     let done = match command_line.verb {
+        Verb::Run(run) => serve(run),
         Verb::Check(Configuration { config }) => check(&config),
         Verb::Client(arguments) => client::run::run(&arguments).map_err(Into::into),
     };
@@ -54,6 +73,19 @@ fn main() -> ExitCode {
         tracing::error!("{error:#}");
         ExitCode::FAILURE
     })
+}
+
+fn serve(run: Run) -> anyhow::Result<ExitCode> {
+    let Run { configuration: Configuration { config }, accept_loss, accept_clock } = run;
+    let Some(compiled) = compile(&config)? else { return Ok(ExitCode::from(2)) };
+    match server::run(compiled, server::Options { accept_loss, accept_clock }) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) if error.is_configuration() => {
+            tracing::error!("{error}");
+            Ok(ExitCode::from(2))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn check(config: &std::path::Path) -> anyhow::Result<ExitCode> {

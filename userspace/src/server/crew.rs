@@ -156,6 +156,11 @@ impl Crew {
         (running.edition == edition).then_some(running.name.as_str())
     }
 
+    /// Whether there is a worker in a berth.
+    pub fn is_working(&self, berth: usize) -> bool {
+        self.berths.get(berth).is_some_and(|berth| berth.running.is_some())
+    }
+
     /// How many workers there are.
     pub fn working(&self) -> usize {
         self.berths.iter().filter(|berth| berth.running.is_some()).count()

@@ -149,6 +149,11 @@ impl Snapshot {
         }
     }
 
+    /// Adds all of another one.
+    pub fn add_all(&mut self, other: &Snapshot) {
+        other.0.iter().for_each(|(name, value)| self.add(name.as_str(), *value));
+    }
+
     /// What `name` has; 0 if there is none.
     pub fn get(&self, name: &str) -> u64 {
         self.0.iter().find(|(known, _)| known == name).map_or(0, |(_, value)| *value)

@@ -20,6 +20,9 @@ const LEASE_SECONDS_MAX: u32 = 3650 * 86_400;
 /// Leases that a store can be told to hold.
 const CAPACITY_MAX: u64 = 256_000_000;
 
+/// Octets that a log can be told to have.
+const RING_OCTETS_MAX: u64 = 1 << 40;
+
 /// Longest interface name (`IFNAMSIZ` less its terminator).
 const INTERFACE_LENGTH_MAX: usize = 15;
 
@@ -132,6 +135,7 @@ fn server(file: &File, problems: &mut Problems<'_>) -> (Ipv4Addr, Plan) {
         udp: true,
         cpus: Vec::new(),
         store: Store::Memory,
+        ring_octets: None,
         capacity: 0,
         offers_max: 0,
         interface_matches: Vec::new(),
@@ -276,6 +280,9 @@ fn store(
             None => problems.add_missing(format!("store.capacity = {capacity}: {what}"), &allowed),
         }
     }
+    plan.ring_octets = written
+        .and_then(|store| store.ring_octets.as_ref())
+        .map(|octets| problems.count(Some(octets), RING_OCTETS_MAX, 0));
     plan.capacity = usize::try_from(capacity).unwrap_or(usize::MAX);
     let offers = file.lease.as_ref().and_then(|lease| lease.get_ref().offers_max.as_ref());
     let offers = problems.count(offers, capacity, (capacity / 4).max(1024).min(capacity));

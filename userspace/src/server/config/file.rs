@@ -41,6 +41,7 @@ pub(super) struct Store {
     pub(super) kind: Option<Spanned<String>>,
     pub(super) path: Option<Spanned<String>>,
     pub(super) capacity: Option<Spanned<Count>>,
+    pub(super) ring_octets: Option<Spanned<Count>>,
 }
 
 /// `[admin]`: read, checked, and not served by this version.

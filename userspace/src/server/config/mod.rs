@@ -48,6 +48,8 @@ pub struct Plan {
     pub cpus: Vec<usize>,
     /// Where promises are kept.
     pub store: Store,
+    /// The size of the log in octets; by default what `capacity` needs.
+    pub ring_octets: Option<u64>,
     /// How many leases there can be.
     pub capacity: usize,
     /// How many offers may be outstanding.

@@ -1,0 +1,224 @@
+//! The store at birth: opened, read back into the leases, and checked against the clock.
+
+use std::sync::{
+    Arc,
+    mpsc::{Receiver, RecvTimeoutError},
+};
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::{
+    journal::{LeaseLog, LogError, MemoryLog, RecoveryReport, RingLog},
+    lease::{
+        LeaseError, Leases, Recovered, Settings,
+        key::IdentitySecret,
+        promise::Watermarks,
+        recovery::OutsideLease,
+        stamp::{Now, Stamp},
+    },
+};
+
+use super::{
+    Options,
+    clock::{Clock, wall},
+    config::{Compiled, Store},
+    signals::Event,
+};
+
+/// Leases outside of all pools that are named one by one.
+const OUTSIDE_NAMED_MAX: usize = 20;
+
+/// How often the clock is looked at while it is behind, and how often that is said.
+const CLOCK_LOOK: Duration = Duration::from_secs(1);
+const CLOCK_LOOKS_BETWEEN_WARNINGS: u32 = 10;
+
+/// Why there is no store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The leases in it.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+}
+
+/// The store, open, with the leases that were in it.
+pub struct Opened {
+    /// Makes records durable.
+    pub log: Box<dyn LeaseLog>,
+    /// Who holds what.
+    pub leases: Arc<Leases>,
+    /// What identities are hashed with.
+    pub secret: IdentitySecret,
+    /// Right, as far as the log can tell.
+    pub clock: Clock,
+}
+
+/// Opens the store and recovers the leases. `None`: told to stop while waiting for the clock.
+pub fn open(
+    compiled: &Compiled,
+    watermarks: Arc<Watermarks>,
+    options: Options,
+    events: &Receiver<Event>,
+) -> Result<Option<Opened>, StoreError> {
+    let (plan, times) = (&compiled.plan, &compiled.policy.times);
+    let settings = Settings {
+        capacity: plan.capacity,
+        offers_max: plan.offers_max,
+        hold_down_seconds: times.hold_down_seconds,
+        decline_hold_seconds: times.decline_hold_seconds,
+        watermarks,
+        shards: None,
+    };
+    let leases = Leases::new(&compiled.pools, settings)?;
+    let (mut log, secret) = open_log(compiled, &leases, options)?;
+    let mut recovery = leases.recover();
+    let mut greatest = Stamp::default();
+    let report = log.recover(&mut |record| {
+        greatest = greatest.max(record.stamp());
+        recovery.adopt(record);
+    })?;
+    for message in report.messages() {
+        warn!("{}: {message}", plan.store);
+    }
+    let Some(clock) = wait_for_clock(greatest, options.accept_clock, wall, events) else {
+        return Ok(None);
+    };
+    let recovered = recovery.finish(clock.now())?;
+    tell(compiled, &report, &recovered);
+    Ok(Some(Opened { log, leases: Arc::new(leases), secret, clock }))
+}
+
+fn open_log(
+    compiled: &Compiled,
+    leases: &Leases,
+    options: Options,
+) -> Result<(Box<dyn LeaseLog>, IdentitySecret), LogError> {
+    match &compiled.plan.store {
+        Store::Memory => {
+            let log = MemoryLog::new()?;
+            let secret = log.identity_secret();
+            Ok((Box::new(log), secret))
+        }
+        Store::Ring(path) => {
+            let ring = crate::journal::Options {
+                capacity_leases: leases.places() as u64,
+                hold_down_seconds: compiled.policy.times.hold_down_seconds,
+                accept_loss: options.accept_loss,
+                ring_octets: compiled.plan.ring_octets,
+            };
+            info!("opening the store {} ({} octets)", path.display(), ring.octets());
+            let log = RingLog::open(path, ring)?;
+            let secret = log.identity_secret();
+            Ok((Box::new(log), secret))
+        }
+    }
+}
+
+fn tell(compiled: &Compiled, report: &RecoveryReport, recovered: &Recovered) {
+    let Recovered { bound, former, quarantined, past, outside, unknown, .. } = recovered;
+    let store = &compiled.plan.store;
+    if report.created {
+        info!("store {store}: new");
+    } else {
+        info!(
+            "store {store}: recovered {bound} leases, {former} held down, {quarantined} declined, \
+             {past} remembered; {} records in {} batches",
+            report.records, report.batches
+        );
+    }
+    if *unknown > 0 {
+        warn!("store {store}: {unknown} records are of a kind that this version does not know");
+    }
+    if !outside.is_empty() {
+        warn!(
+            "{} leases are outside of all pools: kept until they end, and not served",
+            outside.len()
+        );
+    }
+    for lease in outside.iter().take(OUTSIDE_NAMED_MAX) {
+        warn!("outside of all pools: {}", name(lease));
+    }
+    if let Some(more) = outside.len().checked_sub(OUTSIDE_NAMED_MAX).filter(|more| *more > 0) {
+        warn!("outside of all pools: {more} more");
+    }
+}
+
+fn name(lease: &OutsideLease) -> String {
+    let OutsideLease { tuple, identity, until, .. } = lease;
+    let ports = match tuple.psid_length {
+        0 => String::new(),
+        length => format!(" psid {}/{length} offset {}", tuple.psid, tuple.offset),
+    };
+    format!("{}{ports}, client {:032x}, until {until} s since 1970", tuple.address, identity.0)
+}
+
+/// A clock that is not behind what it has stamped before: two records of a slot would be in the wrong order, and
+/// leases would seem to last longer than they do. `None`: told to stop.
+fn wait_for_clock(
+    greatest: Stamp,
+    accept: bool,
+    wall: impl Fn() -> Now,
+    events: &Receiver<Event>,
+) -> Option<Clock> {
+    for look in 0_u32.. {
+        let behind = greatest.0.saturating_sub(wall().0);
+        if behind == 0 {
+            break;
+        }
+        let seconds = behind.div_ceil(1000);
+        if accept {
+            warn!("the clock is {seconds} s behind the last lease; going on, as accepted");
+            break;
+        }
+        if look % CLOCK_LOOKS_BETWEEN_WARNINGS == 0 {
+            warn!(
+                "the clock is {seconds} s behind the last lease that was granted: serving nothing \
+                 until it has caught up; set it, or start with --accept-clock"
+            );
+        }
+        match events.recv_timeout(CLOCK_LOOK) {
+            Err(RecvTimeoutError::Timeout) | Ok(Event::Show | Event::Ended { .. }) => {}
+            Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
+        }
+    }
+    Some(Clock::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::Cell,
+        sync::mpsc::{Sender, channel},
+    };
+
+    use super::*;
+
+    fn events() -> (Sender<Event>, Receiver<Event>) {
+        channel()
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_the_log_is_waited_for() {
+        let (sender, events) = events();
+        let looks = Cell::new(0);
+        // It catches up at the third look. Each event ends the wait between two looks early.
+        let clock = || {
+            looks.set(looks.get() + 1);
+            sender.send(Event::Show).unwrap();
+            Now(if looks.get() < 3 { 999 } else { 1000 })
+        };
+        assert!(wait_for_clock(Stamp(1000), false, clock, &events).is_some());
+        assert_eq!(looks.get(), 3);
+    }
+
+    #[test]
+    fn waiting_for_the_clock_ends_with_the_server_or_by_the_operator_s_word() {
+        let (sender, events) = events();
+        sender.send(Event::Stop).unwrap();
+        assert!(wait_for_clock(Stamp(1000), false, || Now(1), &events).is_none());
+        assert!(wait_for_clock(Stamp(1000), true, || Now(1), &events).is_some());
+    }
+}
