@@ -8,5 +8,6 @@ mod oracles;
 mod packets;
 mod properties;
 mod references;
+mod regressions;
 #[path = "../vectors/mod.rs"]
 mod vectors;
