@@ -2,25 +2,14 @@
 
 use std::{io, net::Ipv6Addr, path::PathBuf};
 
+use crate::net::link::LinkError;
+
 /// Why the client cannot start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// There is no such interface.
-    #[error("interface {name}: {source}; `ip link` lists what there is")]
-    Interface {
-        /// Its name.
-        name: String,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// The list of IPv6 addresses cannot be read.
-    #[error("reading the interfaces' IPv6 addresses from {path}: {source}; is IPv6 enabled?")]
-    Addresses {
-        /// Where from.
-        path: &'static str,
-        /// What the system says.
-        source: io::Error,
-    },
+    /// There is no such interface, or the kernel does not tell about it.
+    #[error(transparent)]
+    Interface(#[from] LinkError),
     /// Queries have no address to leave from.
     #[error("interface {interface}: no IPv6 address from which the servers can be asked")]
     NoSource {

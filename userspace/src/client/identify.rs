@@ -5,11 +5,11 @@ use std::io;
 use super::{
     error::ClientError,
     identity,
-    interface::Interface,
     messages::{HardwareAddress, Sender},
     options::Arguments,
     state::State,
 };
+use crate::net::link::Interface;
 
 /// The sender of all messages, and the state that belongs to it: the saved one if that is the same client's.
 pub(super) fn identify(
@@ -22,9 +22,9 @@ pub(super) fn identify(
         None => composed(arguments, interface, saved.as_ref())?,
     };
     let (identifier, fresh) = fresh;
-    let hardware_type = u8::try_from(interface.hardware_type).unwrap_or_default();
-    let hardware = HardwareAddress::new(hardware_type, &interface.address)
-        .filter(|_| !interface.address.is_empty())
+    let hardware = interface
+        .mac
+        .and_then(|mac| HardwareAddress::new(u8::try_from(interface.kind).ok()?, &mac))
         .unwrap_or_default();
     // A lease of another identity is none of ours.
     let state = saved.filter(|saved| saved.client_id == fresh.client_id).unwrap_or(fresh);
@@ -49,9 +49,11 @@ fn composed(
     saved: Option<&State>,
 ) -> Result<(Vec<u8>, State), ClientError> {
     let remembered = saved.and_then(|state| identity::from_hex(state.duid.as_deref()?).ok());
-    let duid = match arguments.duid.as_ref().map(|octets| octets.0.clone()).or(remembered) {
-        Some(duid) => duid,
-        None if interface.address.is_empty() => {
+    let told = arguments.duid.as_ref().map(|octets| octets.0.clone());
+    let duid = match (told.or(remembered), interface.mac) {
+        (Some(duid), _) => duid,
+        (None, Some(mac)) => identity::link_layer_duid(interface.kind, &mac),
+        (None, None) => {
             let mut uuid = [0; 16];
             getrandom::fill(&mut uuid).map_err(|error| ClientError::System {
                 what: "drawing random numbers",
@@ -66,13 +68,11 @@ fn composed(
             }
             identity::random_duid(uuid)
         }
-        None => identity::link_layer_duid(interface.hardware_type, &interface.address),
     };
-    let address = (!interface.address.is_empty()).then_some(&interface.address[..]);
     let iaid = arguments
         .iaid
         .or_else(|| saved?.iaid)
-        .unwrap_or_else(|| identity::interface_iaid(address, interface.index));
+        .unwrap_or_else(|| identity::interface_iaid(interface.mac, interface.index));
     let identifier = identity::identifier(iaid, &duid).ok_or(ClientError::IdentityLength {
         what: "DUID",
         length: duid.len(),
@@ -99,15 +99,15 @@ mod tests {
         Line::parse_from(words).arguments
     }
 
-    fn interface(address: &[u8]) -> Interface {
-        Interface { name: "wan".into(), index: 7, hardware_type: 1, address: address.to_vec() }
+    fn interface(mac: Option<[u8; 6]>) -> Interface {
+        Interface { name: "wan".into(), index: 7, kind: 1, mac, addresses: Vec::new() }
     }
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
     #[test]
     fn by_default_the_interfaces_address_is_the_identity() {
-        let (sender, state) = identify(&arguments(""), &interface(&MAC), None).unwrap();
+        let (sender, state) = identify(&arguments(""), &interface(Some(MAC)), None).unwrap();
         assert_eq!(state.client_id, "ff0000000100030001020000000001");
         assert_eq!(identity::to_hex(&sender.identifier), state.client_id);
         assert_eq!(Some(sender.hardware), HardwareAddress::new(1, &MAC));
@@ -115,18 +115,18 @@ mod tests {
 
     #[test]
     fn without_an_address_the_duid_is_random_and_is_remembered() {
-        let (one, state) = identify(&arguments("--state s"), &interface(&[]), None).unwrap();
-        let (other, _) = identify(&arguments("--state s"), &interface(&[]), None).unwrap();
+        let (one, state) = identify(&arguments("--state s"), &interface(None), None).unwrap();
+        let (other, _) = identify(&arguments("--state s"), &interface(None), None).unwrap();
         assert_ne!(one, other);
-        let (again, _) = identify(&arguments(""), &interface(&[]), Some(state)).unwrap();
+        let (again, _) = identify(&arguments(""), &interface(None), Some(state)).unwrap();
         assert_eq!(one, again);
         assert_eq!(one.hardware, HardwareAddress::default());
     }
 
     #[test]
     fn what_is_remembered_outlives_another_address_and_what_is_told_comes_first() {
-        let (first, state) = identify(&arguments(""), &interface(&MAC), None).unwrap();
-        let other = interface(&[2, 0, 0, 0, 0, 9]);
+        let (first, state) = identify(&arguments(""), &interface(Some(MAC)), None).unwrap();
+        let other = interface(Some([2, 0, 0, 0, 0, 9]));
         let saved = Some(state);
         let (again, kept) = identify(&arguments(""), &other, saved.clone()).unwrap();
         assert_eq!((first.identifier, saved.clone().unwrap()), (again.identifier, kept));
@@ -139,7 +139,7 @@ mod tests {
     #[test]
     fn identities_of_impossible_length_are_refused() {
         for line in ["--client-id 01".to_owned(), format!("--duid {}", "00".repeat(131))] {
-            let error = identify(&arguments(&line), &interface(&MAC), None).unwrap_err();
+            let error = identify(&arguments(&line), &interface(Some(MAC)), None).unwrap_err();
             assert!(error.to_string().contains("expected"), "{error}");
         }
     }

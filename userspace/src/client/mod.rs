@@ -10,7 +10,6 @@ pub mod choose;
 pub mod error;
 mod identify;
 pub mod identity;
-mod interface;
 pub mod lease;
 pub mod machine;
 pub mod messages;

@@ -18,7 +18,6 @@ use tracing::{debug, info, warn};
 pub use super::{error::ClientError, options::Arguments};
 use super::{
     identify,
-    interface::Interface,
     lease::Lease,
     machine::{Action, Config, Event, Loss, Machine, Note},
     messages::Sender,
@@ -27,7 +26,7 @@ use super::{
     state::{SavedLease, State, StateFile},
     timers::Moment,
 };
-use crate::net::sys::boottime;
+use crate::net::{link::Interface, sys::boottime};
 
 /// How often the addresses of the interface are looked at.
 const SOURCE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -99,7 +98,6 @@ impl Drop for SignalThread {
 
 struct Client<'a, W> {
     arguments: &'a Arguments,
-    interface: Interface,
     who: Sender,
     file: Option<StateFile>,
     state: State,
@@ -124,7 +122,7 @@ impl<'a, W: Write> Client<'a, W> {
         inputs: Receiver<Input>,
         out: W,
     ) -> Result<Self, ClientError> {
-        let interface = Interface::find(&arguments.interface)?;
+        let interface = Interface::read(&arguments.interface)?;
         let file = arguments.state.as_deref().map(StateFile::new);
         let saved = file.as_ref().map(StateFile::read).transpose()?.flatten();
         let (who, state) = identify::identify(arguments, &interface, saved)?;
@@ -133,7 +131,6 @@ impl<'a, W: Write> Client<'a, W> {
         let now = read_clocks().now;
         Ok(Client {
             arguments,
-            interface,
             who,
             file,
             state,
@@ -156,8 +153,11 @@ impl<'a, W: Write> Client<'a, W> {
         }
     }
 
+    /// The present routes. `None` as long as there is no source address for all of them.
     fn routes(&self) -> Result<Option<Vec<Route>>, ClientError> {
-        sockets::routes(&self.interface, &self.arguments.servers, self.arguments.server_port)
+        let interface = Interface::read(&self.arguments.interface)?;
+        let arguments = self.arguments;
+        Ok(sockets::routes(&interface, &arguments.servers, arguments.server_port))
     }
 
     /// Waits until the interface has an address to send from, and opens the sockets.
@@ -171,7 +171,7 @@ impl<'a, W: Write> Client<'a, W> {
                 return Ok(Step::Continue);
             }
             if self.reachable {
-                info!("waiting for an IPv6 address on {} to send from", self.interface.name);
+                info!("waiting for an IPv6 address on {} to send from", self.arguments.interface);
                 self.reachable = false;
             }
             let retry_at = read_clocks().now.plus(SOURCE_WAIT_INTERVAL);
@@ -358,19 +358,16 @@ impl<'a, W: Write> Client<'a, W> {
     /// Finds the present routes and follows them. Returns whether they begin at another address than before. An
     /// address that is gone is missed only when another has come: interfaces go down and come up again.
     fn renew_routes(&mut self) -> Result<bool, ClientError> {
-        let interface = Interface::find(&self.arguments.interface)?;
-        let routes =
-            sockets::routes(&interface, &self.arguments.servers, self.arguments.server_port)?;
-        let Some(routes) = routes else {
-            return Err(ClientError::NoSource { interface: interface.name });
+        let Some(routes) = self.routes()? else {
+            let interface = self.arguments.interface.clone();
+            return Err(ClientError::NoSource { interface });
         };
-        self.interface = interface;
-        if !self.reachable {
-            info!("asking {}", described(&routes));
-            self.reachable = true;
-        }
         let sources = sockets::sources(&routes);
         self.sockets.follow(routes, &self.sender)?;
+        if !self.reachable {
+            info!("asking {}", described(self.sockets.routes()));
+            self.reachable = true;
+        }
         let changed = self.sources != sources;
         self.sources = sources;
         Ok(changed)

@@ -12,11 +12,8 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    error::ClientError,
-    interface::{self, Interface},
-};
-use crate::wire::dhcpv6::ALL_RELAYS_AND_SERVERS;
+use super::error::ClientError;
+use crate::{net::link::Interface, wire::dhcpv6::ALL_RELAYS_AND_SERVERS};
 
 /// How long a socket that is no longer needed may go on listening.
 const LISTEN_INTERVAL: Duration = Duration::from_secs(1);
@@ -56,22 +53,15 @@ pub(super) fn unique(servers: &[Ipv6Addr]) -> Vec<Ipv6Addr> {
 
 /// A route to every server, or to `ff02::1:2` if none is named. `None` as long as one of them has no usable source
 /// address.
-pub(super) fn routes(
-    interface: &Interface,
-    servers: &[Ipv6Addr],
-    port: u16,
-) -> Result<Option<Vec<Route>>, ClientError> {
-    let addresses = interface::addresses()?;
-    let link_local = addresses.iter().find(|address| {
-        address.index == interface.index && address.usable && address.ip.is_unicast_link_local()
-    });
+pub(super) fn routes(interface: &Interface, servers: &[Ipv6Addr], port: u16) -> Option<Vec<Route>> {
+    let link_local = interface.addresses.iter().find(|ip| ip.is_unicast_link_local());
     let route = |server: Ipv6Addr| {
         let local = server.is_unicast_link_local() || is_link_scope_group(server);
         let scope = if local { interface.index } else { 0 };
         let destination = SocketAddrV6::new(server, port, 0, scope);
         if local {
             // RFC 7341 §9: from a link-local address to the group.
-            let source = link_local?.ip;
+            let source = *link_local?;
             return Some(Route { source, source_scope: interface.index, destination });
         }
         let source = preferred_source(destination)?;
@@ -79,9 +69,9 @@ pub(super) fn routes(
         Some(Route { source, source_scope: scope, destination })
     };
     if servers.is_empty() {
-        return Ok(route(ALL_RELAYS_AND_SERVERS).map(|route| vec![route]));
+        return route(ALL_RELAYS_AND_SERVERS).map(|route| vec![route]);
     }
-    Ok(unique(servers).into_iter().map(route).collect())
+    unique(servers).into_iter().map(route).collect()
 }
 
 fn is_link_scope_group(address: Ipv6Addr) -> bool {
@@ -254,11 +244,11 @@ mod tests {
 
     #[test]
     fn a_datagram_goes_to_every_server_once_and_the_answer_comes_back() {
-        let interface = Interface::find("lo").unwrap();
+        let interface = Interface::read("lo").unwrap();
         let server = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
         let port = server.local_addr().unwrap().port();
         let servers = [Ipv6Addr::LOCALHOST, Ipv6Addr::LOCALHOST];
-        let routes = routes(&interface, &servers, port).unwrap().unwrap();
+        let routes = routes(&interface, &servers, port).unwrap();
         assert_eq!(sources(&routes), [Ipv6Addr::LOCALHOST]);
         let (sender, receiver) = sync_channel::<Heard>(8);
         let mut sockets = Sockets::new(0);

@@ -69,32 +69,63 @@ pub enum LinkError {
     },
 }
 
-impl Facts {
-    /// Reads the facts of interface `name`.
+/// An interface of any kind, and its addresses: what whoever only speaks on it needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its number in this network namespace. Another one under the same name is another interface.
+    pub index: u32,
+    /// Its ARP hardware type; 1 is Ethernet.
+    pub kind: u16,
+    /// Its hardware address. Tunnels and the like have none.
+    pub mac: Option<[u8; 6]>,
+    /// Its usable IPv6 addresses; deprecated ones (RFC 4862 §5.5.4) come last.
+    pub addresses: Vec<Ipv6Addr>,
+}
+
+impl Interface {
+    /// Reads what there is to know of interface `name`.
     pub fn read(name: &str) -> Result<Self, LinkError> {
-        let failed = |operation| {
-            move |source: io::Error| match source.raw_os_error() {
-                Some(libc::ENODEV | libc::ENXIO) => unknown(name),
-                _ => LinkError::Io { name: name.to_owned(), operation, source },
-            }
-        };
-        let link = sys::InterfaceControl::open(name).map_err(failed("open a socket"))?;
-        let index = link.index().map_err(failed("index"))?;
-        let (kind, mac) = link.hardware_address().map_err(failed("hardware address"))?;
-        if kind != libc::ARPHRD_ETHER {
-            return Err(LinkError::NotEthernet { name: name.to_owned(), kind });
-        }
-        let flags = link.flags().map_err(failed("flags"))?;
-        let list = fs::read_to_string(ADDRESS_FILE).map_err(failed("list addresses"))?;
+        let link = sys::InterfaceControl::open(name).map_err(failed(name, "open a socket"))?;
+        let index = link.index().map_err(failed(name, "index"))?;
+        let address = link.hardware_address().map_err(failed(name, "hardware address"))?;
+        let (kind, mac) = address;
+        let list = fs::read_to_string(ADDRESS_FILE).map_err(failed(name, "list addresses"))?;
         Ok(Self {
             name: name.to_owned(),
             index,
+            kind,
+            mac: (kind == libc::ARPHRD_ETHER).then_some(mac),
+            addresses: parse_addresses(&list, index),
+        })
+    }
+}
+
+/// Says which operation on interface `name` failed, or that there is no such interface.
+fn failed(name: &str, operation: &'static str) -> impl FnOnce(io::Error) -> LinkError {
+    move |source| match source.raw_os_error() {
+        Some(libc::ENODEV | libc::ENXIO) => unknown(name),
+        _ => LinkError::Io { name: name.to_owned(), operation, source },
+    }
+}
+
+impl Facts {
+    /// Reads the facts of interface `name`.
+    pub fn read(name: &str) -> Result<Self, LinkError> {
+        let Interface { name, index, kind, mac, addresses } = Interface::read(name)?;
+        let Some(mac) = mac else { return Err(LinkError::NotEthernet { name, kind }) };
+        let link = sys::InterfaceControl::open(&name).map_err(failed(&name, "open a socket"))?;
+        let flags = link.flags().map_err(failed(&name, "flags"))?;
+        Ok(Self {
+            index,
             mac,
-            mtu: link.mtu().map_err(failed("MTU"))?,
-            queues: link.receive_queues().map_err(failed("count queues"))?,
+            mtu: link.mtu().map_err(failed(&name, "MTU"))?,
+            queues: link.receive_queues().map_err(failed(&name, "count queues"))?,
             is_up: flags & libc::IFF_UP != 0,
             is_running: flags & libc::IFF_RUNNING != 0,
-            addresses: parse_addresses(&list, index),
+            addresses,
+            name,
         })
     }
 
@@ -439,5 +470,17 @@ nonsense
         assert!(error.contains("pln-none") && error.contains("lo"), "{error}");
         let error = Facts::read("a-name-of-more-than-fifteen-octets").unwrap_err();
         assert!(matches!(error, LinkError::Unknown { .. }), "{error}");
+    }
+
+    #[test]
+    fn an_interface_without_a_hardware_address_can_be_spoken_on_but_not_served() {
+        let loopback = Interface::read("lo").unwrap();
+        assert!(loopback.index > 0);
+        assert_eq!((loopback.mac, loopback.kind), (None, libc::ARPHRD_LOOPBACK));
+        assert!(matches!(Facts::read("lo"), Err(LinkError::NotEthernet { kind: 772, .. })));
+        for name in ["no-such-one", "", "../net/lo"] {
+            let error = Interface::read(name).unwrap_err();
+            assert!(matches!(error, LinkError::Unknown { .. }), "{name:?}: {error}");
+        }
     }
 }
