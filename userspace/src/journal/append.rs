@@ -57,6 +57,8 @@ pub(super) struct Appender {
     superblock: Superblock,
     hold_down_seconds: u32,
     batch_blocks: u32,
+    /// Blocks that are kept free.
+    reserve: u32,
     space: Space,
     newest: Newest,
     batch: BatchBuffer,
@@ -82,6 +84,7 @@ impl Appender {
             superblock,
             hold_down_seconds,
             batch_blocks,
+            reserve: RESERVE_BATCHES * batch_blocks,
             space,
             newest,
             batch: BatchBuffer::new(batch_blocks as usize),
@@ -110,7 +113,7 @@ impl Appender {
     /// Writes nothing but copies until enough blocks are free.
     fn restore_reserve<S: Storage>(&mut self, storage: &mut S, now: Now) -> Result<(), LogError> {
         let last = self.space.next();
-        while self.space.free() < self.reserve() {
+        while self.space.free() < self.reserve {
             if self.space.oldest() >= last {
                 return Err(self.full(storage));
             }
@@ -119,8 +122,10 @@ impl Appender {
         Ok(())
     }
 
-    fn reserve(&self) -> u32 {
-        RESERVE_BATCHES * self.batch_blocks
+    /// With less in reserve, blocks are written again as soon as they are free. Enough for batches of one block.
+    #[cfg(test)]
+    pub(super) fn keep_reserve(&mut self, blocks: u32) {
+        self.reserve = blocks;
     }
 
     /// One batch: `records`, and as many copies as there is room and need for. Durable when it returns.
@@ -170,7 +175,7 @@ impl Appender {
         while tail.sequence < sequence {
             let free =
                 self.place().map_or(0, |extent| self.space.free_after(extent, tail.sequence));
-            if free >= self.reserve() {
+            if free >= self.reserve {
                 break;
             }
             if !self.copy_batch(storage, &mut tail, sequence, now)? {

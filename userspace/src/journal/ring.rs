@@ -145,6 +145,13 @@ impl<S: Storage> RingLog<S> {
         IdentitySecret(self.superblock.secret)
     }
 
+    #[cfg(test)]
+    pub(super) fn keep_reserve(&mut self, blocks: u32) {
+        if let Some(appender) = &mut self.appender {
+            appender.keep_reserve(blocks);
+        }
+    }
+
     /// Writes the newest batch again. A process that was killed may have left it in a cache: what is told to the
     /// caller as recovered must be durable.
     fn settle(&mut self, newest: Extent) -> Result<(), LogError> {

@@ -18,12 +18,15 @@ use crate::lease::{
 const HOLD_DOWN_SECONDS: u32 = 20;
 const SLOTS: u32 = 200;
 
-const OPTIONS: Options = Options {
-    capacity_leases: 200,
-    hold_down_seconds: HOLD_DOWN_SECONDS,
-    accept_loss: false,
-    ring_octets: Some(34 * 4096),
-};
+/// A ring of `blocks` blocks for batches, of which the largest has one in thirty-two.
+fn options(blocks: u64) -> Options {
+    Options {
+        capacity_leases: 200,
+        hold_down_seconds: HOLD_DOWN_SECONDS,
+        accept_loss: false,
+        ring_octets: Some((2 + blocks) * 4096),
+    }
+}
 
 /// How a server ends.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +38,9 @@ enum End {
 
 /// A server's life on one disk, and what it owes to its clients.
 struct Trial {
+    options: Options,
+    /// Blocks that the ring keeps free, if not what it keeps by itself.
+    reserve: Option<u32>,
     disk: FaultyDisk,
     random: fastrand::Rng,
     now: Now,
@@ -47,9 +53,19 @@ struct Trial {
 
 impl Trial {
     fn new(seed: u64) -> Self {
-        let disk = FaultyDisk::new(OPTIONS.octets(), seed);
-        RingLog::create(disk.clone(), OPTIONS).unwrap();
+        // The smallest ring also with so small a reserve that what is free is overwritten at once.
+        let (blocks, reserve) = match seed % 4 {
+            0 => (32, Some(1)),
+            1 => (32, None),
+            2 => (64, None),
+            _ => (100, None),
+        };
+        let options = options(blocks);
+        let disk = FaultyDisk::new(options.octets(), seed);
+        RingLog::create(disk.clone(), options).unwrap();
         Self {
+            options,
+            reserve,
             disk: disk.after_power_failure(),
             random: fastrand::Rng::with_seed(seed),
             now: Now(1_000_000),
@@ -71,7 +87,7 @@ impl Trial {
 
     /// Starts, and checks that every debt is there and nothing that was never written.
     fn start(&mut self) -> Result<RingLog<FaultyDisk>, LogError> {
-        let mut log = RingLog::mount(self.disk.clone(), OPTIONS)?;
+        let mut log = RingLog::mount(self.disk.clone(), self.options)?;
         let mut found: HashMap<u64, Record> = HashMap::new();
         log.recover(&mut |record| {
             let key = (record.tuple().packed(), record.stamp().0);
@@ -90,6 +106,9 @@ impl Trial {
         }
         // The server acts on what it found, acknowledged or not.
         self.owed = found;
+        if let Some(blocks) = self.reserve {
+            log.keep_reserve(blocks);
+        }
         Ok(log)
     }
 
@@ -215,8 +234,9 @@ fn a_disk_that_ignores_syncs_is_found_out() {
 
 #[test]
 fn a_full_ring_says_so_and_keeps_what_it_has() {
-    let disk = FaultyDisk::new(OPTIONS.octets(), 1);
-    let mut log = RingLog::create(disk.clone(), OPTIONS).unwrap();
+    let options = options(32);
+    let disk = FaultyDisk::new(options.octets(), 1);
+    let mut log = RingLog::create(disk.clone(), options).unwrap();
     log.recover(&mut |_| ()).unwrap();
     // 32 blocks in batches of one: 23 of them may be full of live records.
     let promised = (0..2000)
@@ -233,7 +253,7 @@ fn a_full_ring_says_so_and_keeps_what_it_has() {
         })
         .count();
     assert!(promised >= 23 * 31, "full with {promised} records only");
-    let mut log = RingLog::mount(disk.after_power_failure(), OPTIONS).unwrap();
+    let mut log = RingLog::mount(disk.after_power_failure(), options).unwrap();
     let mut found = vec![false; promised];
     log.recover(&mut |record| {
         let slot = (record.tuple().address.to_bits() - 0xC000_0200) << 6;
