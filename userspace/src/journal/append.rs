@@ -56,6 +56,9 @@ struct Cursor {
 pub(super) struct Appender {
     superblock: Superblock,
     hold_down_seconds: u32,
+    /// Blocks of the ring.
+    blocks: u32,
+    /// Blocks of a largest batch.
     batch_blocks: u32,
     /// Blocks that are kept free.
     reserve: u32,
@@ -83,6 +86,7 @@ impl Appender {
         Self {
             superblock,
             hold_down_seconds,
+            blocks,
             batch_blocks,
             reserve: RESERVE_BATCHES * batch_blocks,
             space,
@@ -195,10 +199,11 @@ impl Appender {
         now: Now,
     ) -> Result<bool, LogError> {
         let Some(extent) = self.space.extent(tail.sequence) else { return Ok(true) };
-        let limit = self.run_end(tail.sequence);
+        // The window reads ahead, maybe past the head into blocks that are written later. It never shows them stale:
+        // while there is cleaning, all but a reserve is in use, which is many windows from tail to head.
         let octets = self
             .window
-            .read(storage, extent, limit)
+            .read(storage, extent, self.blocks)
             .map_err(|source| failed("read", storage, source))?;
         let header = Header::read(octets, self.superblock.epoch).filter(|header| {
             header.sequence == tail.sequence
@@ -226,24 +231,6 @@ impl Appender {
             tail.record += 1;
         }
         Ok(true)
-    }
-
-    /// The end of the blocks that can be read ahead from the batch `sequence` on: batches that follow each other
-    /// without a gap. What lies behind them may be written later.
-    fn run_end(&self, sequence: u64) -> u32 {
-        let mut end = 0;
-        let capacity = self.window.capacity();
-        let begin = self.space.extent(sequence).map_or(0, |extent| extent.start);
-        for next in sequence.. {
-            match self.space.extent(next) {
-                Some(extent) if end == 0 || extent.start == end => end = extent.end(),
-                _ => break,
-            }
-            if end - begin >= capacity {
-                break;
-            }
-        }
-        end
     }
 
     fn full<S: Storage>(&self, storage: &S) -> LogError {

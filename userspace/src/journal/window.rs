@@ -24,16 +24,6 @@ impl Window {
         }
     }
 
-    /// Blocks that it has room for.
-    pub(super) fn capacity(&self) -> u32 {
-        self.capacity
-    }
-
-    /// Forgets what was read: it may have been written since.
-    pub(super) fn clear(&mut self) {
-        self.seen = Extent { start: 0, blocks: 0 };
-    }
-
     /// The blocks `wanted`. If they are not here yet, as many as fit are read from there on, but none past `limit`.
     pub(super) fn read<S: Storage>(
         &mut self,
@@ -49,7 +39,8 @@ impl Window {
                     format!("{wanted:?} does not fit into {blocks} blocks"),
                 ));
             }
-            self.clear();
+            // A read that fails leaves nothing to be seen.
+            self.seen.blocks = 0;
             let octets = &mut self.buffer.octets_mut()[..blocks as usize * BLOCK_OCTETS];
             storage.read_at(offset_of(wanted.start), octets)?;
             self.seen = Extent { start: wanted.start, blocks };
