@@ -11,6 +11,8 @@ use std::sync::{
 };
 use std::thread::JoinHandle;
 
+use crossbeam_utils::CachePadded;
+
 use crate::{
     engine::Engine,
     journal::Lane,
@@ -37,7 +39,7 @@ pub const LANE_RECORDS: usize = 16_384;
 struct Berth {
     lane: Arc<Lane>,
     wake: Arc<WakeFd>,
-    counters: Arc<Counters>,
+    counters: Arc<CachePadded<Counters>>,
     running: Option<Running>,
 }
 
@@ -199,5 +201,93 @@ impl Crew {
 impl Drop for Crew {
     fn drop(&mut self) {
         self.stop_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::{
+        lease::stamp::Now,
+        net::{Handler, PortError},
+        server::testing,
+    };
+
+    /// A port whose interface vanishes when it is told to.
+    #[derive(Default)]
+    struct DoomedPort {
+        gone: Arc<AtomicBool>,
+        counters: Arc<NetCounters>,
+    }
+
+    impl Port for DoomedPort {
+        type Reply = ();
+
+        fn capacity(&self) -> usize {
+            1
+        }
+
+        fn burst<H: Handler<()>>(&mut self, _limit: usize, _handler: &mut H) -> usize {
+            0
+        }
+
+        fn send(&mut self, (): ()) {}
+
+        fn discard(&mut self, (): ()) {}
+
+        fn flush(&mut self) -> Result<(), PortError> {
+            let gone = self.gone.load(Ordering::Acquire);
+            let error = || PortError {
+                operation: "send",
+                interface: "eth1".to_owned(),
+                source: io::Error::from_raw_os_error(libc::ENODEV),
+            };
+            if gone { Err(error()) } else { Ok(()) }
+        }
+
+        fn has_outstanding(&self) -> bool {
+            false
+        }
+
+        fn wait(&mut self, timeout_ms: u32, wake: &WakeFd) -> Result<(), PortError> {
+            wake.wait(timeout_ms);
+            Ok(())
+        }
+
+        fn tick(&mut self) {}
+
+        fn counters(&self) -> &Arc<NetCounters> {
+            &self.counters
+        }
+    }
+
+    #[test]
+    fn a_worker_whose_port_is_gone_says_so_and_another_takes_its_berth() {
+        let watermarks = Arc::new(Watermarks::new(1));
+        let engine = testing::engine(watermarks.clone());
+        let clock = Clock::new();
+        let pace = Arc::new(Pace::new(1, Now(u64::MAX)));
+        let (sender, events) = channel();
+        let mut crew = Crew::new(watermarks, clock, pace, sender).unwrap();
+
+        let doomed = DoomedPort::default();
+        let gone = doomed.gone.clone();
+        crew.start(0, "eth1/0", None, engine.clone(), doomed).unwrap();
+        assert_eq!(crew.working(), 1);
+        gone.store(true, Ordering::Release);
+        let Event::Ended { berth: 0, edition, outcome: Err(error) } = events.recv().unwrap() else {
+            panic!("a worker without a port goes on");
+        };
+        assert!(error.to_string().contains("eth1"));
+        assert_eq!(crew.ended(0, edition), Some("eth1/0"));
+
+        crew.stop([0]);
+        assert_eq!((crew.working(), crew.ended(0, edition)), (0, None));
+        crew.start(0, "eth1/0", None, engine, DoomedPort::default()).unwrap();
+        assert_eq!(crew.ended(0, edition), None, "the old worker's end is not the new one's");
+        crew.stop_all();
+        assert!(matches!(events.recv().unwrap(), Event::Ended { outcome: Ok(()), .. }));
     }
 }

@@ -52,6 +52,21 @@ mod with_xdp {
         Socket(#[from] XdpError),
     }
 
+    impl AttachError {
+        /// Whether another mode would fail for the same reason.
+        fn is_final(&self) -> bool {
+            matches!(
+                self,
+                AttachError::Steer(
+                    SteerError::ForeignProgram { .. }
+                        | SteerError::NotPermitted { .. }
+                        | SteerError::NoLinks { .. }
+                        | SteerError::Vanished { .. }
+                )
+            )
+        }
+    }
+
     /// Attaches in the first mode that works, and returns the ports, one a queue. What did not work is told in the
     /// error, or logged if something else did.
     pub(in super::super) fn attach(
@@ -72,7 +87,12 @@ mod with_xdp {
                     }
                     return Ok(attached);
                 }
-                Err(error) => reasons.push(format!("{error} (xdp-{mode})")),
+                Err(error) => {
+                    reasons.push(format!("xdp-{mode}: {error}"));
+                    if error.is_final() {
+                        break;
+                    }
+                }
             }
         }
         Err(reasons.join("; "))

@@ -56,7 +56,7 @@ tallies! {
     SweptBusy = "shards-busy",
 }
 
-/// Counters of one worker. Only the worker writes; anyone may read. Padded by whoever makes many.
+/// Counters of one worker. Only the worker writes; anyone may read.
 #[derive(Debug)]
 pub struct Counters {
     tallies: [AtomicU64; Tally::ALL.len()],

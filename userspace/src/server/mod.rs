@@ -16,6 +16,8 @@ pub mod signals;
 pub mod sites;
 pub mod store;
 pub mod sweep;
+#[cfg(test)]
+mod testing;
 pub mod vigil;
 pub mod worker;
 
@@ -34,7 +36,7 @@ use crate::{
 };
 
 use self::{
-    config::{Compiled, ConfigError},
+    config::{Compiled, ConfigError, Datapath},
     control::{Control, Scene},
     crew::Crew,
     signals::SignalThread,
@@ -70,6 +72,16 @@ pub enum RunError {
     /// Nothing can be received.
     #[error(transparent)]
     Site(#[from] SiteError),
+    /// What the configuration asks for needs more than the process may.
+    #[error(
+        "datapath = \"{datapath}\" needs the capabilities {missing}, which this process has not"
+    )]
+    Privileges {
+        /// As configured.
+        datapath: Datapath,
+        /// Their names.
+        missing: String,
+    },
     /// The system refuses something that it never should.
     #[error("cannot {action}: {source}")]
     System {
@@ -100,6 +112,7 @@ pub fn run(mut compiled: Compiled, options: Options) -> Result<(), RunError> {
         warn!("{notice}");
     }
     compiled.resolve(interface_index, present_interfaces)?;
+    check_privileges(compiled.plan.datapath)?;
     let named = compiled.plan.interfaces.iter();
     let facts = named.map(|named| Facts::read(&named.name)).collect::<Result<Vec<_>, _>>()?;
     let berths = sites::berths(&facts);
@@ -124,6 +137,16 @@ pub fn run(mut compiled: Compiled, options: Options) -> Result<(), RunError> {
     info!("stopping: nothing more is received; what was promised is made durable and sent");
     control.finish();
     drop(signals);
+    Ok(())
+}
+
+/// Fails before anything is touched if XDP is a must and cannot be.
+fn check_privileges(datapath: Datapath) -> Result<(), RunError> {
+    let missing = sys::missing_capabilities(&sys::XDP_CAPABILITIES);
+    let must = matches!(datapath, Datapath::Native | Datapath::Generic);
+    if must && !missing.is_empty() {
+        return Err(RunError::Privileges { datapath, missing: missing.join(", ") });
+    }
     Ok(())
 }
 

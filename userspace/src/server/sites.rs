@@ -125,6 +125,8 @@ impl Sites {
 
     /// Attaches everything and starts the workers, at birth: what does not work is an error.
     pub fn open(&mut self, crew: &mut Crew) -> Result<(), SiteError> {
+        // First, because it is what another server on this host would be in the way of.
+        self.open_socket(crew)?;
         for index in 0..self.all.len() {
             if self.all[index].is_up() {
                 self.attach(index, crew)?;
@@ -133,7 +135,7 @@ impl Sites {
                 warn!("interface {name} is down; it will be served when it comes up");
             }
         }
-        self.open_socket(crew)
+        Ok(())
     }
 
     /// Attaches one interface by XDP, or leaves it to the ordinary socket.

@@ -10,6 +10,8 @@ use std::sync::{
 };
 use std::time::Duration;
 
+use crossbeam_utils::CachePadded;
+
 use crate::{
     engine::{Engine, Reply, Verdict},
     journal::{Awaiting, Lane},
@@ -65,7 +67,7 @@ pub struct Surroundings {
     /// Ends this worker's sleep.
     pub wake: Arc<WakeFd>,
     /// What this worker counts.
-    pub counters: Arc<Counters>,
+    pub counters: Arc<CachePadded<Counters>>,
 }
 
 /// One port and whoever serves it.

@@ -10,12 +10,9 @@ use crossbeam_queue::SegQueue;
 use super::*;
 use crate::engine::reason::{Reason, Refusal};
 use crate::journal::{Hooks, Journal, LeaseLog, LogError, MemoryLog, RecoveryReport};
-use crate::lease::{
-    Leases, Settings,
-    promise::{LaneId, Watermarks},
-};
+use crate::lease::promise::{LaneId, Watermarks};
 use crate::net::counters::{Event, NetCounters};
-use crate::server::config::Compiled;
+use crate::server::testing;
 use crate::wire::{
     Malformed,
     dhcpv4::{self, BOOT_REQUEST, Header, MessageType, View},
@@ -23,8 +20,6 @@ use crate::wire::{
     portparams::PortParams,
     writer::Writer,
 };
-
-const REFERENCE: &str = include_str!("../../../examples/reference.toml");
 
 /// What goes to and fro: payloads without a network around them.
 #[derive(Default)]
@@ -152,18 +147,8 @@ struct House {
 
 impl House {
     fn new(lane_records: usize, buffers: usize) -> Self {
-        let compiled = Compiled::parse("reference.toml", REFERENCE).unwrap();
         let watermarks = Arc::new(Watermarks::new(1));
-        let settings = Settings {
-            capacity: 1000,
-            offers_max: 1000,
-            hold_down_seconds: 120,
-            decline_hold_seconds: 86_400,
-            watermarks: watermarks.clone(),
-            shards: None,
-        };
-        let leases = Arc::new(Leases::new(&compiled.pools, settings).unwrap());
-        let secret = MemoryLog::new().unwrap().identity_secret();
+        let engine = testing::engine(watermarks.clone());
         let (clock, gate, wires) = (Clock::new(), Arc::<Gate>::default(), Arc::<Wires>::default());
         let wake = Arc::new(WakeFd::new().unwrap());
         let bell = wake.clone();
@@ -173,8 +158,8 @@ impl House {
         let journal =
             Journal::spawn(vec![lane.clone()], log, move || clock.now(), Hooks::default());
         let around = Surroundings {
-            pace: Arc::new(Pace::new(leases.shards(), clock.now())),
-            engine: Arc::new(Engine::new(compiled.policy, leases, secret)),
+            pace: Arc::new(Pace::new(engine.leases().shards(), clock.now())),
+            engine,
             clock,
             stop: Arc::default(),
             lane,
