@@ -5,19 +5,16 @@
 //! places, chained to the entry. A slot's bit is held by its client as long as the entry's binding, its offer or
 //! a resting place refers to it, and is given back with the last of them.
 
-use std::net::Ipv6Addr;
-
 use hashbrown::HashTable;
 
 use super::{
     Census,
+    entry::{Entry, NONE, Resting},
     key::BindingKey,
-    pool::{PoolId, Slot},
     pools::Location,
-    promise::{LaneId, Promise},
-    record::{State, lasts},
+    record::lasts,
     rules::{Rule, holds},
-    stamp::{Now, Stamp},
+    stamp::Now,
     stock::Stock,
 };
 
@@ -28,176 +25,14 @@ pub(super) const PLACES: usize = 448;
 /// a keyed hash: that one of 50,000 shards gets more than [`PLACES`] is a matter of 1 in 10⁶ (see the test).
 pub(super) const FILL: usize = 320;
 
-/// The most slots of one client that rest at a time; further moves and declines have to wait.
+/// The most slots of one client that rest at a time; further moves have to wait.
 pub(super) const RESTING_MAX: usize = 8;
+
+/// The most slots of one client that rest after it has declined one: declines leave room for moves.
+pub(super) const RESTING_MAX_DECLINED: usize = 4;
 
 /// Buckets that keep the index from ever growing: hashbrown rehashes in place while it is at most half full.
 const INDEX_CAPACITY: usize = PLACES * 2;
-
-/// No place.
-const NONE: u16 = u16::MAX;
-
-/// The binding's slot is held.
-const HELD: u8 = 1;
-/// The offer counts against the limit of offers.
-const COUNTED: u8 = 2;
-/// The place is a client's entry, neither free nor a resting slot's.
-const CLIENT: u8 = 4;
-
-/// A place: a client's entry, a resting slot, or free. 72 octets, of which the first 16 find it.
-#[derive(Clone, Copy)]
-pub(super) struct Entry {
-    key: [u64; 2],
-    source: [u8; 16],
-    /// Of the last record of the binding's slot; exceeds those of all records of the client before it.
-    stamp: Stamp,
-    /// Lane in the upper 16 bits, sequence in the lower 48.
-    promise: u64,
-    slot: Slot,
-    /// End of the lease, or of the rest.
-    expires: u32,
-    offer_slot: Slot,
-    /// End of the offer; 0 if there is none.
-    offer_until: u32,
-    pool: PoolId,
-    offer_pool: PoolId,
-    /// The next resting place of the client, or the next free place.
-    next: u16,
-    state: Option<State>,
-    flags: u8,
-}
-
-const _: () = assert!(size_of::<Entry>() == 72);
-
-impl Entry {
-    const FREE: Entry = Entry {
-        key: [0; 2],
-        source: [0; 16],
-        stamp: Stamp(0),
-        promise: 0,
-        slot: Slot(0),
-        expires: 0,
-        offer_slot: Slot(0),
-        offer_until: 0,
-        pool: PoolId(0),
-        offer_pool: PoolId(0),
-        next: NONE,
-        state: None,
-        flags: 0,
-    };
-
-    fn of(key: BindingKey) -> Entry {
-        Entry { key: [key.low(), key.high()], flags: CLIENT, ..Self::FREE }
-    }
-
-    pub(super) fn key(&self) -> BindingKey {
-        BindingKey(u128::from(self.key[1]) << 64 | u128::from(self.key[0]))
-    }
-
-    /// What the binding is: bound, former, or none at all.
-    pub(super) fn state(&self) -> Option<State> {
-        self.state
-    }
-
-    /// The slot of the binding, if there is one; also after its bit was given back.
-    pub(super) fn at(&self) -> Option<Location> {
-        self.state.map(|_| Location { pool: self.pool, slot: self.slot })
-    }
-
-    /// The slot of the binding while its bit is held.
-    pub(super) fn held_at(&self) -> Option<Location> {
-        self.at().filter(|_| self.flags & HELD != 0)
-    }
-
-    /// The slot of the offer, lapsed or not.
-    pub(super) fn offered_at(&self) -> Option<Location> {
-        (self.offer_until != 0).then_some(Location { pool: self.offer_pool, slot: self.offer_slot })
-    }
-
-    pub(super) fn offer_until(&self) -> u32 {
-        self.offer_until
-    }
-
-    pub(super) fn offer_counts(&self) -> bool {
-        self.flags & COUNTED != 0
-    }
-
-    pub(super) fn expires(&self) -> u32 {
-        self.expires
-    }
-
-    pub(super) fn stamp(&self) -> Stamp {
-        self.stamp
-    }
-
-    pub(super) fn source(&self) -> Ipv6Addr {
-        Ipv6Addr::from(self.source)
-    }
-
-    pub(super) fn promise(&self) -> Promise {
-        let lane = u16::try_from(self.promise >> 48).unwrap_or(u16::MAX);
-        Promise { lane: LaneId(lane), sequence: self.promise & ((1 << 48) - 1) }
-    }
-
-    /// Whether the lease runs at `now`.
-    pub(super) fn is_active(&self, now: Now) -> bool {
-        self.state == Some(State::Bound) && self.flags & HELD != 0 && lasts(self.expires, now)
-    }
-
-    /// When the binding's slot is free for others.
-    pub(super) fn hold_end(&self, hold_down_seconds: u32) -> u32 {
-        match self.state {
-            Some(State::Bound) => self.expires.saturating_add(hold_down_seconds),
-            _ => self.stamp.hold_end(hold_down_seconds),
-        }
-    }
-
-    /// Makes this the client's binding.
-    pub(super) fn bind(&mut self, at: Location, state: State, expires: u32, stamp: Stamp) {
-        (self.pool, self.slot) = (at.pool, at.slot);
-        (self.state, self.expires, self.stamp) = (Some(state), expires, stamp);
-        self.flags |= HELD;
-    }
-
-    /// Notes whence and in which record the client was promised this.
-    pub(super) fn promised(&mut self, source: Ipv6Addr, promise: Promise) {
-        self.source = source.octets();
-        self.promise = u64::from(promise.lane.0) << 48 | promise.sequence & ((1 << 48) - 1);
-    }
-
-    /// The binding's bit is not this entry's any more: it is free, or rests.
-    pub(super) fn unhold(&mut self) {
-        self.flags &= !HELD;
-    }
-
-    /// The client has no binding; the stamp stays, so that its later records exceed it.
-    pub(super) fn unbind(&mut self) {
-        self.state = None;
-        self.flags &= !HELD;
-    }
-
-    pub(super) fn set_offer(&mut self, at: Location, until: u32, counts: bool) {
-        (self.offer_pool, self.offer_slot) = (at.pool, at.slot);
-        // 0 is no offer, and nothing that ends then is held.
-        self.offer_until = until.max(1);
-        self.flags = if counts { self.flags | COUNTED } else { self.flags & !COUNTED };
-    }
-
-    fn clear_offer(&mut self) {
-        self.offer_until = 0;
-        self.flags &= !COUNTED;
-    }
-}
-
-/// A slot that its client left and nobody else gets yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Resting {
-    pub at: Location,
-    pub until: u32,
-    pub stamp: Stamp,
-    /// Former: its client may have it back. Quarantined: nobody may.
-    pub state: State,
-}
 
 /// A shard of the table. Only its lock's holder sees it.
 pub(super) struct Shard {
@@ -209,18 +44,15 @@ pub(super) struct Shard {
 
 impl Shard {
     pub(super) fn new() -> Shard {
-        let mut places: Box<[Entry]> = vec![Entry::FREE; PLACES].into();
-        for (next, place) in (1..).zip(places.iter_mut()) {
-            place.next = if usize::from(next) == PLACES { NONE } else { next };
-        }
+        let last = PLACES - 1;
+        let next = |place| u16::try_from(place + 1).ok().filter(|_| place != last).unwrap_or(NONE);
+        let places = (0..PLACES).map(|place| Entry::free(next(place))).collect();
         Shard { index: HashTable::with_capacity(INDEX_CAPACITY), places, free: 0 }
     }
 
     /// Octets that a shard takes on the heap.
-    pub(super) fn heap_octets() -> usize {
-        // hashbrown: a control octet a bucket, and a group of them at the end.
-        let buckets = (INDEX_CAPACITY * 8 / 7).next_power_of_two();
-        PLACES * size_of::<Entry>() + buckets * (1 + size_of::<u16>()) + 16
+    pub(super) fn heap_octets(&self) -> usize {
+        size_of_val(&*self.places) + self.index.allocation_size()
     }
 
     pub(super) fn entry(&self, place: u16) -> &Entry {
@@ -233,8 +65,7 @@ impl Shard {
 
     /// The client's entry.
     pub(super) fn find(&self, key: BindingKey) -> Option<u16> {
-        let words = [key.low(), key.high()];
-        self.index.find(key.high(), |&place| self.entry(place).key == words).copied()
+        self.index.find(key.high(), |&place| self.entry(place).is_of(key)).copied()
     }
 
     /// An entry for a client that has none. `None`: all places are taken by clients that hold something.
@@ -242,7 +73,7 @@ impl Shard {
         let place = self.take_place()?;
         *self.entry_mut(place) = Entry::of(key);
         let Self { index, places, .. } = self;
-        index.insert_unique(key.high(), place, |&place| places[usize::from(place)].key[1]);
+        index.insert_unique(key.high(), place, |&place| places[usize::from(place)].hash());
         Some(place)
     }
 
@@ -250,7 +81,7 @@ impl Shard {
     fn take_place(&mut self) -> Option<u16> {
         if self.free == NONE {
             let forgettable = self.clients().filter(|&place| self.holds_nothing(place));
-            let oldest = forgettable.min_by_key(|&place| self.entry(place).stamp)?;
+            let oldest = forgettable.min_by_key(|&place| self.entry(place).stamp())?;
             self.remove(oldest);
         }
         let place = self.free;
@@ -259,13 +90,13 @@ impl Shard {
     }
 
     fn free_place(&mut self, place: u16) {
-        *self.entry_mut(place) = Entry { next: self.free, ..Entry::FREE };
+        *self.entry_mut(place) = Entry::free(self.free);
         self.free = place;
     }
 
     /// Forgets a client that holds nothing.
     fn remove(&mut self, place: u16) {
-        let hash = self.entry(place).key[1];
+        let hash = self.entry(place).hash();
         if let Ok(found) = self.index.find_entry(hash, |&other| other == place) {
             found.remove();
             self.free_place(place);
@@ -280,7 +111,7 @@ impl Shard {
     /// Places of all clients.
     pub(super) fn clients(&self) -> impl Iterator<Item = u16> {
         let places = (0..).zip(self.places.iter());
-        places.filter(|(_, entry)| entry.flags & CLIENT != 0).map(|(place, _)| place)
+        places.filter(|(_, entry)| entry.is_client()).map(|(place, _)| place)
     }
 
     fn holds_nothing(&self, place: u16) -> bool {
@@ -290,16 +121,7 @@ impl Shard {
 
     /// Slots of this client that rest.
     pub(super) fn resting(&self, place: u16) -> impl Iterator<Item = Resting> {
-        self.chain(place).map(|place| {
-            let entry = self.entry(place);
-            Resting {
-                at: Location { pool: entry.pool, slot: entry.slot },
-                until: entry.expires,
-                stamp: entry.stamp,
-                // A resting place always has a state.
-                state: entry.state.unwrap_or(State::Quarantined),
-            }
-        })
+        self.chain(place).map(|place| self.entry(place).as_resting())
     }
 
     fn chain(&self, place: u16) -> impl Iterator<Item = u16> {
@@ -323,17 +145,7 @@ impl Shard {
     pub(super) fn rest(&mut self, place: u16, resting: Resting) -> bool {
         let Some(added) = self.take_place() else { return false };
         let next = std::mem::replace(&mut self.entry_mut(place).next, added);
-        let key = self.entry(place).key;
-        *self.entry_mut(added) = Entry {
-            key,
-            stamp: resting.stamp,
-            pool: resting.at.pool,
-            slot: resting.at.slot,
-            expires: resting.until,
-            state: Some(resting.state),
-            next,
-            ..Entry::FREE
-        };
+        *self.entry_mut(added) = Entry::resting(self.entry(place).key(), resting, next);
         true
     }
 
@@ -345,11 +157,11 @@ impl Shard {
             if found == NONE {
                 return None;
             }
-            if (Location { pool: self.entry(found).pool, slot: self.entry(found).slot }) == at {
-                let woken = self.resting(before).next();
+            let woken = self.entry(found).as_resting();
+            if woken.at == at {
                 self.entry_mut(before).next = self.entry(found).next;
                 self.free_place(found);
-                return woken;
+                return Some(woken);
             }
             before = found;
         }
@@ -378,7 +190,7 @@ impl Shard {
     pub(super) fn end_hold(&mut self, place: u16, stock: &Stock) {
         let entry = self.entry_mut(place);
         if let Some(at) = entry.held_at() {
-            stock.mark(at, entry.key(), entry.stamp);
+            stock.mark(at, entry.key(), entry.stamp());
             entry.unhold();
             self.let_go(place, at, stock);
         }
@@ -399,13 +211,13 @@ impl Shard {
         for place in 0..u16::try_from(PLACES).unwrap_or(NONE) {
             let entry = self.entry(place);
             // Resting places are seen by way of their clients' entries.
-            if entry.flags & CLIENT == 0 {
+            if !entry.is_client() {
                 continue;
             }
             if entry.held_at().is_some() && !lasts(entry.hold_end(hold_down_seconds), now) {
                 self.end_hold(place, stock);
             }
-            let offer_until = self.entry(place).offer_until;
+            let offer_until = self.entry(place).offer_until();
             let held = lasts(offer_until, now) && holds(Rule::OffersHold);
             if offer_until != 0 && !held {
                 self.end_offer(place, stock);
@@ -417,7 +229,7 @@ impl Shard {
 
     /// Forgets the client if it has no binding, not even a remembered one, and holds nothing.
     pub(super) fn forget_if_empty(&mut self, place: u16) {
-        if self.entry(place).state.is_none() && self.holds_nothing(place) {
+        if self.entry(place).at().is_none() && self.holds_nothing(place) {
             self.remove(place);
         }
     }
@@ -448,6 +260,133 @@ impl Shard {
         match self.clients().find(|&place| self.find(self.entry(place).key()) != Some(place)) {
             Some(place) => Err(format!("place {place} is not found by its key")),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lease::{
+        geometry::PoolSpec,
+        pool::{PoolId, Slot},
+        pools::Pools,
+        record::{NEVER, State},
+        stamp::Stamp,
+        tests,
+    };
+
+    fn stock() -> Stock {
+        let spec: PoolSpec = tests::shared("P", ("192.0.2.0", "192.0.2.15"), 0, 6);
+        Stock::new(Pools::new(&[spec]).unwrap(), u32::MAX)
+    }
+
+    fn key(number: u64) -> BindingKey {
+        BindingKey(tests::identity(number).0)
+    }
+
+    /// Binds a client to a slot of its own that nobody can sweep.
+    fn bind(shard: &mut Shard, number: u64, stamp: u64) -> Option<u16> {
+        let place = shard.insert(key(number))?;
+        let slot = Slot(u32::try_from(number).unwrap());
+        let at = Location { pool: PoolId(0), slot };
+        shard.entry_mut(place).bind(at, State::Bound, NEVER, Stamp(stamp));
+        Some(place)
+    }
+
+    #[test]
+    fn a_full_shard_forgets_the_oldest_that_holds_nothing_and_then_refuses() {
+        let mut shard = Shard::new();
+        let clients = PLACES as u64;
+        for number in 0..clients {
+            assert!(bind(&mut shard, number, 1000 - number).is_some());
+        }
+        assert_eq!(shard.insert(key(clients)), None, "all hold something");
+        for number in [3, 7, 5] {
+            let place = shard.find(key(number)).unwrap();
+            shard.entry_mut(place).unhold();
+        }
+        // Of the three the seventh client's stamp is the oldest.
+        assert!(bind(&mut shard, clients, 1).is_some());
+        assert_eq!(shard.find(key(7)), None);
+        assert!(shard.find(key(3)).is_some() && shard.find(key(5)).is_some());
+        shard.check().unwrap();
+        // A resting slot takes a place, too.
+        let resting = Resting {
+            at: Location { pool: PoolId(0), slot: Slot(900) },
+            until: 9,
+            stamp: Stamp(1),
+            state: State::Former,
+        };
+        let place = shard.find(key(0)).unwrap();
+        assert!(shard.rest(place, resting));
+        assert!(shard.rest(place, resting));
+        assert!(!shard.rest(place, resting), "the table is full");
+        assert_eq!((shard.find(key(5)), shard.find(key(3))), (None, None));
+        shard.check().unwrap();
+    }
+
+    #[test]
+    fn a_client_that_only_has_a_resting_slot_is_not_forgotten() {
+        let mut shard = Shard::new();
+        let place = shard.insert(key(0)).unwrap();
+        let at = Location { pool: PoolId(0), slot: Slot(70) };
+        let resting = Resting { at, until: 9, stamp: Stamp(1), state: State::Quarantined };
+        assert!(shard.rest(place, resting));
+        shard.forget_if_empty(place);
+        for number in 1.. {
+            if bind(&mut shard, number, 5).is_none() {
+                break;
+            }
+        }
+        assert_eq!(shard.find(key(0)), Some(place));
+        assert_eq!(shard.wake(place, at), Some(resting));
+        assert_eq!(shard.wake(place, at), None);
+    }
+
+    #[test]
+    fn the_index_never_grows_however_clients_come_and_go() {
+        let (mut shard, stock) = (Shard::new(), stock());
+        let octets = shard.heap_octets();
+        let mut random = fastrand::Rng::with_seed(7);
+        for number in 0..200_000 {
+            if shard.insert(key(number)).is_none() {
+                shard.sweep(&stock, 0, Now(0));
+            }
+            let gone = number.saturating_sub(random.u64(300..PLACES as u64));
+            if let Some(place) = shard.find(key(gone)) {
+                shard.forget_if_empty(place);
+            }
+        }
+        shard.check().unwrap();
+        assert_eq!(shard.heap_octets(), octets);
+    }
+
+    #[test]
+    fn a_place_takes_less_than_110_octets_all_told() {
+        let leases = tests::leases(&[]);
+        assert!(leases.table_octets() / leases.places() < 110, "{}", leases.table_octets());
+    }
+
+    /// The chance that one of the shards gets more than [`PLACES`] of as many clients as the capacity is.
+    fn overrun(capacity: f64) -> f64 {
+        let shards = (capacity / FILL as f64).ceil();
+        let chance = 1.0 / shards;
+        // P(k) of the binomial distribution by recurrence from P(0), in logarithms.
+        let mut log = capacity * (-chance).ln_1p();
+        let mut tail = 0.0;
+        for count in 1..=2 * PLACES {
+            let count = count as f64;
+            log += ((capacity - count + 1.0) / count * chance / (1.0 - chance)).ln();
+            tail += if count > PLACES as f64 { log.exp() } else { 0.0 };
+        }
+        tail * shards
+    }
+
+    #[test]
+    fn random_keys_overrun_no_shard() {
+        for capacity in [10e3, 100e3, 1e6, 4e6, 16e6] {
+            assert!(overrun(capacity) < 1e-6, "{capacity}: {}", overrun(capacity));
         }
     }
 }

@@ -10,7 +10,10 @@
 mod bindings;
 mod bitmap;
 pub mod client;
+mod entry;
 pub mod geometry;
+#[cfg(all(test, not(feature = "loom")))]
+mod history;
 #[cfg(any(test, feature = "sim"))]
 mod invariants;
 pub mod key;
@@ -23,6 +26,7 @@ pub mod rules;
 pub mod stamp;
 mod stock;
 mod sweep;
+mod terms;
 #[cfg(test)]
 mod tests;
 
@@ -183,7 +187,11 @@ impl Leases {
 
     /// Octets that the table takes.
     pub fn table_octets(&self) -> usize {
-        self.shards.len() * (size_of::<CachePadded<Mutex<Shard>>>() + Shard::heap_octets())
+        let shards = self.shards.iter().map(|shard| {
+            let locked = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            size_of_val(shard) + locked.heap_octets()
+        });
+        shards.sum()
     }
 
     /// Offers outstanding that count against the limit.

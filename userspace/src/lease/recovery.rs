@@ -9,7 +9,7 @@ use hashbrown::HashTable;
 
 use super::{
     LeaseError, Leases,
-    bindings::Resting,
+    entry::Resting,
     key::{BindingKey, ClientIdentity},
     pools::Location,
     promise::Promise,
@@ -98,9 +98,8 @@ pub struct Recovery<'l> {
 
 /// Tuples are not secret, and a multiplication spreads them well enough.
 fn hash(tuple: Tuple) -> u64 {
-    let product =
-        u128::from(tuple.packed()).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-    (product >> 64) as u64
+    let product = u128::from(tuple.packed()) * 0x9e37_79b9_7f4a_7c15;
+    u64::try_from(product >> 64 ^ product & u128::from(u64::MAX)).unwrap_or(0)
 }
 
 impl<'l> Recovery<'l> {

@@ -1,0 +1,152 @@
+//! The words of a client's affairs: what it has, what is offered to it, and what came of asking for more.
+
+use std::{net::Ipv6Addr, ops::Deref};
+
+use super::{
+    key::ClientIdentity,
+    pools::Location,
+    promise::Promise,
+    record::{Record, Tuple},
+    stamp::Stamp,
+};
+
+/// How a client holds the slot of its binding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holding {
+    /// The lease runs.
+    Active,
+    /// The lease is over; until the hold-down is, only this client gets the slot.
+    Expired,
+    /// The client released it; until the hold-down is over, only this client gets the slot.
+    Former,
+    /// The slot was given back. It is remembered, and may be another's by now.
+    Past,
+}
+
+/// The slot that a client has or had last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Where it is.
+    pub at: Location,
+    /// What is leased.
+    pub tuple: Tuple,
+    /// How it is held.
+    pub holding: Holding,
+    /// End of the lease as recorded, in seconds since the epoch.
+    pub expires: u32,
+    /// The stamp of the slot's last record.
+    pub stamp: Stamp,
+    /// The last record in which this was promised.
+    pub promise: Promise,
+    /// IPv6 address of the client's last message that was granted something.
+    pub source: Ipv6Addr,
+}
+
+/// A slot that is held for a client that was told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offer {
+    /// Where it is.
+    pub at: Location,
+    /// What is offered.
+    pub tuple: Tuple,
+    /// When the offer lapses, in seconds since the epoch.
+    pub until: u32,
+}
+
+/// What a slot is to a client: a row of the truth tables for REQUEST.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Its lease, which runs.
+    Active,
+    /// Offered to it, and the offer is outstanding.
+    Offered,
+    /// It was its: expired, released or left. It is still kept for it and cannot be another's.
+    Kept,
+    /// Its last slot, which was given back and is free.
+    Past,
+    /// Nobody's, and not remembered as this client's.
+    Free,
+    /// Another's, reserved, quarantined, or held for a lease from outside the pools.
+    Taken,
+}
+
+/// Who asks: what a record says of the client.
+#[derive(Clone, Copy, Debug)]
+pub struct Holder<'a> {
+    /// The client; its key on the slot's link is the one that is locked.
+    pub identity: ClientIdentity,
+    /// The octets of the identity.
+    pub client: &'a [u8],
+    /// Whether those are `htype` and `chaddr` in place of option 61.
+    pub hardware: bool,
+    /// IPv6 address that the message came from, or the innermost relay's peer-address.
+    pub source: Ipv6Addr,
+}
+
+/// Why nothing was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfferError {
+    /// As many offers are outstanding as may be.
+    OffersExhausted,
+    /// The client's shard is full of clients that hold something.
+    TableFull,
+}
+
+/// Why nothing was granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantError {
+    /// Another's, reserved, quarantined, or held for a lease from outside the pools.
+    Taken,
+    /// The client's shard is full of clients that hold something.
+    TableFull,
+    /// The client has left so many slots that are still held down that it may not leave another.
+    Crowded,
+}
+
+/// Why a slot was not quarantined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuarantineError {
+    /// It is neither leased nor offered to this client.
+    NotHeld,
+    /// The client's shard is full of clients that hold something.
+    TableFull,
+    /// The client has left or declined so many slots that it may not decline another.
+    Crowded,
+}
+
+/// What was granted: the records that make it true.
+#[derive(Clone, Copy, Debug)]
+pub struct Granted {
+    /// To be pushed in this order, into one lane.
+    pub records: Records,
+    /// End of the lease as recorded, in seconds since the epoch.
+    pub expires: u32,
+}
+
+/// One record, or the two of a move.
+#[derive(Clone, Copy, Debug)]
+pub struct Records {
+    records: [Record; 2],
+    count: usize,
+}
+
+impl Records {
+    /// The records of a move, in the order in which they are pushed.
+    pub(super) fn pair(first: Record, second: Record) -> Records {
+        Records { records: [first, second], count: 2 }
+    }
+}
+
+impl From<Record> for Records {
+    fn from(record: Record) -> Records {
+        Records { records: [record; 2], count: 1 }
+    }
+}
+
+impl Deref for Records {
+    type Target = [Record];
+
+    fn deref(&self) -> &[Record] {
+        self.records.split_at(self.count).0
+    }
+}
