@@ -370,15 +370,16 @@ mod tests {
 
     /// The chance that one of the shards gets more than [`PLACES`] of as many clients as the capacity is.
     fn overrun(capacity: f64) -> f64 {
-        let shards = (capacity / FILL as f64).ceil();
+        let number = |count: usize| f64::from(u32::try_from(count).unwrap());
+        let shards = (capacity / number(FILL)).ceil();
         let chance = 1.0 / shards;
         // P(k) of the binomial distribution by recurrence from P(0), in logarithms.
         let mut log = capacity * (-chance).ln_1p();
         let mut tail = 0.0;
         for count in 1..=2 * PLACES {
-            let count = count as f64;
+            let count = number(count);
             log += ((capacity - count + 1.0) / count * chance / (1.0 - chance)).ln();
-            tail += if count > PLACES as f64 { log.exp() } else { 0.0 };
+            tail += if count > number(PLACES) { log.exp() } else { 0.0 };
         }
         tail * shards
     }

@@ -303,7 +303,9 @@ mod tests {
             let one = got[got.len() / 2];
             bitmap.release(one);
             assert_eq!(bitmap.acquire(random()), Some(one), "the only one that is free");
-            got.iter().for_each(|&place| bitmap.release(place));
+            for &place in &got {
+                bitmap.release(place);
+            }
             assert!(bitmap.summary_is_true());
         }
     }
@@ -344,7 +346,8 @@ mod tests {
         let chi: f64 = (0..512)
             .filter(|&place| !bitmap.is_set(place))
             .map(|place| {
-                let expected = draws / 8.0 / (21.0 + (place / 64) as f64 * 3.0);
+                let word = f64::from(u32::try_from(place / 64).unwrap());
+                let expected = draws / 8.0 / (21.0 + word * 3.0);
                 (hits[place] - expected).powi(2) / expected
             })
             .sum();

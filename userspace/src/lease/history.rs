@@ -116,7 +116,7 @@ impl Model {
     }
 
     fn available(&self, client: u64, slot: u32) -> bool {
-        slot % 8 != 0
+        !slot.is_multiple_of(8)
             && self.at(slot).all(|claim| claim.client == client && claim.why != Why::Declined)
     }
 
