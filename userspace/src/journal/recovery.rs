@@ -339,6 +339,17 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_that_does_not_follow_the_one_before_it_does_not_count() {
+        let disk = six_batches();
+        let mut moved = vec![0; 4096];
+        disk.read_at(offset(4), &mut moved).unwrap();
+        disk.damage(offset(20), &moved);
+        recover(&disk, OPTIONS).unwrap();
+        behead(&disk, 4);
+        assert_eq!(refused(&disk).0.sequence, 4);
+    }
+
+    #[test]
     fn two_bad_batches_at_the_end_are_no_torn_write() {
         for first in [spoil, behead] {
             let disk = six_batches();
