@@ -26,9 +26,11 @@ as_builder env "BPF_LINKER=$linker" "$here/build.sh" "$rebuilt"
 
 # What the kernel runs, as text: the octets of a section, and where which symbol goes.
 essence() {
-    llvm-objdump --section=.text --section=xdp --disassemble --reloc --no-leading-addr "$1" | tail -n +3
-    llvm-objdump --section=maps --section=license --full-contents "$1" | tail -n +3
-    llvm-objdump --syms "$1" | awk '$NF != "" && /(xdp|maps|license|\.text)/ { print $1, $(NF - 1), $NF }'
+    {
+        llvm-objdump --section=.text --section=xdp --disassemble --reloc --no-leading-addr "$1"
+        llvm-objdump --section=maps --section=license --full-contents "$1"
+        llvm-objdump --syms "$1" | awk '/(xdp|maps|license|\.text)/ { print $1, $(NF - 1), $NF }'
+    } | grep -v 'format elf64-bpf'
 }
 
 if ! diff "$here/steer.o.compiler" "$rebuilt.compiler" >&2; then
