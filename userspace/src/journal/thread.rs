@@ -64,7 +64,7 @@ pub struct Statistics {
     pub largest_batch: u64,
     /// Time of each commit: a slow disk shows here.
     pub sync: Distribution,
-    /// Time from bell to running, of each sleep that a worker ended: a starved thread shows here.
+    /// Time from bell to running, of each sleep that a bell ended: a starved thread shows here.
     pub wake: Distribution,
 }
 
@@ -384,7 +384,8 @@ mod tests {
         }
         let statistics = journal.stop();
         assert_eq!(statistics.records, 50);
-        assert!(statistics.wake.total() <= statistics.commits, "{statistics:?}");
+        // Fifty records, and the stop, rang once each; not every bell met a sleeper.
+        assert!(statistics.wake.total() <= 51, "{statistics:?}");
     }
 
     /// Hooks that tell of a failure in place of ending the process.
