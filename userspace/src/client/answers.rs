@@ -91,11 +91,10 @@ impl Machine {
         };
         let terms =
             Terms::sane(grant.lease_seconds, grant.renewal_seconds, grant.rebinding_seconds);
-        let random = &mut self.random;
-        let lease = Lease::new(acknowledged, grant.server_id, terms, began, random);
-        if lease.is_over(now) {
+        if terms.duration().is_some_and(|duration| began.plus(duration) <= now) {
             return Err(Ignored::TooLate);
         }
+        let lease = Lease::new(acknowledged, grant.server_id, terms, began, &mut self.random);
         if acknowledged != requested {
             actions.push(Action::Log(Note::Differs { requested, acknowledged }));
         }

@@ -77,6 +77,12 @@ impl Terms {
             && given.rebinding_seconds < lease;
         if ordered { given } else { default }
     }
+
+    /// How long the lease lasts; `None` is forever.
+    pub fn duration(&self) -> Option<Duration> {
+        let seconds = self.lease_seconds;
+        (seconds != INFINITE).then(|| Duration::from_secs(seconds.into()))
+    }
 }
 
 /// An acknowledged lease.
@@ -117,10 +123,7 @@ impl Lease {
             rebind_at: None,
             expires_at: None,
         };
-        if terms.lease_seconds == INFINITE {
-            return lease;
-        }
-        let whole = Duration::from_secs(terms.lease_seconds.into());
+        let Some(whole) = terms.duration() else { return lease };
         let renewal = Duration::from_secs(terms.renewal_seconds.into());
         let rebinding = Duration::from_secs(terms.rebinding_seconds.into());
         let between = rebinding.saturating_sub(renewal);

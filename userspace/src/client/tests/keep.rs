@@ -138,6 +138,18 @@ fn an_ack_in_the_very_moment_of_the_end_is_too_late_even_if_the_timer_has_not_ru
 }
 
 #[test]
+fn an_ack_for_less_time_than_it_took_is_no_lease() {
+    let mut bench = Bench::start(config(), Memory::Nothing);
+    let discover = bench.next_sent();
+    bench.hear(&Answer::offer(shared()).to(&discover));
+    let request = bench.next_sent();
+    bench.next_sent();
+    bench.notes.clear();
+    let short = Answer::ack(shared()).lasting(2).to(&request);
+    assert_eq!(bench.ignored(&short), Ignored::TooLate);
+}
+
+#[test]
 fn a_clock_that_slept_past_the_end_loses_the_lease_before_anything_else() {
     let mut bench = Bench::bound(shared());
     let lease = *bench.machine.lease().unwrap();
