@@ -24,7 +24,7 @@ use std::io;
 use super::{
     batch::{BATCH_BLOCKS_MAX, BatchBuffer, Header, records_in},
     log::{Damage, LogError},
-    newest::{Newest, is_over},
+    newest::Newest,
     space::{Extent, Space},
     storage::Storage,
     superblock::Superblock,
@@ -220,7 +220,7 @@ impl Appender {
         self.checked = header.sequence;
         for record in header.records(octets).iter().skip(tail.record) {
             if self.newest.is_newest(record, header.sequence) {
-                if is_over(record, now, self.hold_down_seconds) {
+                if !record.keeps_slot(now, self.hold_down_seconds) {
                     self.newest.forget(record);
                 } else if self.batch.push(record) {
                     self.newest.note(record, sequence);

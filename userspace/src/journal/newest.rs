@@ -3,9 +3,8 @@
 use hashbrown::HashTable;
 
 use crate::lease::{
-    record::{NEVER, Record, State},
+    record::Record,
     rules::{Rule, holds},
-    stamp::Now,
 };
 
 #[derive(Clone, Copy, Debug)]
@@ -86,23 +85,10 @@ fn hash(tuple: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-/// Whether nothing depends on this record any more, although it is the newest of its tuple.
-pub(super) fn is_over(record: &Record, now: Now, hold_down_seconds: u32) -> bool {
-    let now = u64::from(now.seconds());
-    let hold_down = u64::from(hold_down_seconds);
-    let expires = u64::from(record.expires());
-    match record.state() {
-        Some(State::Bound) => record.expires() != NEVER && expires + hold_down <= now,
-        Some(State::Former) => u64::from(record.stamp().seconds()) + hold_down <= now,
-        Some(State::Quarantined) => record.expires() != NEVER && expires <= now,
-        None => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::testing::{record, record_until};
+    use crate::journal::testing::record;
 
     #[test]
     fn the_greatest_stamp_counts_and_of_equal_ones_the_later_copy() {
@@ -119,19 +105,5 @@ mod tests {
         newest.forget(&record(1, 5));
         assert_eq!(newest.len(), 1);
         assert!(!newest.is_newest(&record(1, 5), 3));
-    }
-
-    #[test]
-    fn a_record_is_over_when_nobody_may_rely_on_it() {
-        let hold = 120;
-        let over = |state, expires, seconds: u64| {
-            is_over(&record_until(1, 50_000, state, expires), Now(seconds * 1000), hold)
-        };
-        assert!(!over(State::Bound, 100, 219) && over(State::Bound, 100, 220));
-        assert!(!over(State::Former, 900, 169) && over(State::Former, 900, 170));
-        assert!(!over(State::Quarantined, 100, 99) && over(State::Quarantined, 100, 100));
-        for state in [State::Bound, State::Quarantined] {
-            assert!(!over(state, NEVER, u64::from(NEVER) + 500), "{state:?} for ever");
-        }
     }
 }

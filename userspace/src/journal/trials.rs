@@ -6,7 +6,6 @@ use super::{
     RingLog,
     fault::FaultyDisk,
     log::{LeaseLog, LogError},
-    newest::is_over,
     ring::Options,
     testing::record_until,
 };
@@ -100,7 +99,7 @@ impl Trial {
         for (tuple, owed) in &self.owed {
             let stamp = found.get(tuple).map(Record::stamp);
             assert!(
-                stamp >= Some(owed.stamp()) || is_over(owed, self.now, HOLD_DOWN_SECONDS),
+                stamp >= Some(owed.stamp()) || !owed.keeps_slot(self.now, HOLD_DOWN_SECONDS),
                 "lost {owed:?}, found {stamp:?}"
             );
         }

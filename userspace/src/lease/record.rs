@@ -234,6 +234,31 @@ impl std::fmt::Debug for Record {
 mod tests {
     use super::*;
 
+    /// The journal forgets what does not keep its slot: a moment too early, and a restart gives the slot away.
+    #[test]
+    fn a_record_keeps_its_slot_as_long_as_anybody_may_rely_on_it() {
+        let keeps = |state, expires, milliseconds| {
+            let content = Content {
+                stamp: Stamp(50_400),
+                identity: ClientIdentity(1),
+                tuple: Tuple::whole(Ipv4Addr::new(192, 0, 2, 18)),
+                state,
+                expires,
+                source: Ipv6Addr::LOCALHOST,
+                client: &[],
+                hardware: false,
+            };
+            Record::new(&content).keeps_slot(Now(milliseconds), 120)
+        };
+        assert!(keeps(State::Bound, 100, 219_999) && !keeps(State::Bound, 100, 220_000));
+        // Given up at 50.4 s, kept for 120 s: not free at 170 s yet.
+        assert!(keeps(State::Former, 900, 170_400) && !keeps(State::Former, 900, 171_000));
+        assert!(keeps(State::Quarantined, 100, 99_999) && !keeps(State::Quarantined, 100, 100_000));
+        for state in [State::Bound, State::Quarantined] {
+            assert!(keeps(state, NEVER, u64::from(NEVER) * 1000 + 500_000), "{state:?} for ever");
+        }
+    }
+
     #[test]
     fn a_record_gives_back_what_it_was_made_of() {
         let long = [9_u8; 60];
