@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use portlease::client;
+use portlease::net::link::names;
 use portlease::server::{self, config::Compiled};
 use tracing_subscriber::EnvFilter;
 
@@ -33,7 +34,7 @@ enum Verb {
     /// Serve until SIGTERM or SIGINT
     ///
     /// What is promised to clients is durable first: after a crash, every acknowledged lease is still there.
-    /// SIGUSR1 writes all counters to stdout, one `name value` line each; so does the end. On the end, what was
+    /// SIGUSR1 writes all counters to stdout, one `name value` line each; so does the end. At the end, what was
     /// promised is made durable and sent, and the XDP program is detached.
     Run(Run),
     /// Say what a configuration comes to, or all that is wrong with it
@@ -94,6 +95,11 @@ fn check(config: &std::path::Path) -> anyhow::Result<ExitCode> {
     write!(out, "{compiled}").context("cannot write the result")?;
     for notice in &compiled.plan.notices {
         writeln!(out, "notice: {notice}").context("cannot write the result")?;
+    }
+    let present = names().unwrap_or_default();
+    for named in compiled.plan.interfaces.iter().filter(|named| !present.contains(&named.name)) {
+        let missing = named.unknown(present.join(", "));
+        writeln!(out, "notice: {missing}").context("cannot write the result")?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -161,8 +161,6 @@ impl<P: Port> Worker<P> {
             let taken = self.turn()?;
             if taken > 0 {
                 self.idle_since = None;
-            } else if self.port.has_outstanding() {
-                std::thread::yield_now();
             } else {
                 self.rest()?;
             }
@@ -232,7 +230,8 @@ impl<P: Port> Worker<P> {
         }
     }
 
-    /// Nothing to do: looks again for a moment, then sleeps until there is something.
+    /// Nothing to do: looks again for a moment, then sleeps until there is something. While the kernel has not taken
+    /// all replies, the port makes the sleep a short one.
     fn rest(&mut self) -> Result<(), PortError> {
         let now = boottime();
         if now.saturating_sub(*self.idle_since.get_or_insert(now)) < SPIN {

@@ -170,7 +170,8 @@ impl Compiled {
 }
 
 impl Named {
-    fn unknown(&self, present: String) -> ConfigError {
+    /// Says that this interface is not among those that are `present`.
+    pub fn unknown(&self, present: String) -> ConfigError {
         let Named { name, place } = self.clone();
         ConfigError::UnknownInterface { place, name, present }
     }
