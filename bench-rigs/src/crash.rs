@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    daemon::{self, Config, Daemon},
+    daemon::{Config, Daemon},
     error::{Doing as _, Result, RigError},
     interrupt,
     load::{Control, Load, Options, Pace, Phase, Place, Summary, Work},
@@ -196,14 +196,9 @@ impl Ordeal {
     }
 
     fn config(&self, store: &Path) -> Config {
-        // Twice as many port sets as clients, in one pool of 63 shares an address.
-        let addresses = (self.clients * 2).div_ceil(63).max(2);
-        let last = std::net::Ipv4Addr::from_bits(0x0a00_0000 + addresses - 1);
         Config {
             store: Some(store.to_path_buf()),
-            capacity: self.clients * 2,
-            links: daemon::link("L1", "2001:db8:1::/64", &[&format!("10.0.0.0-{last}")], 0, 6),
-            ..Config::new(SERVER_INTERFACE, SERVER, &self.datapath)
+            ..Config::new(SERVER_INTERFACE, SERVER, &self.datapath).for_clients(2 * self.clients)
         }
     }
 

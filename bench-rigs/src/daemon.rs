@@ -3,7 +3,7 @@
 use std::{
     fmt, fs,
     io::{BufRead as _, BufReader, Read},
-    net::Ipv6Addr,
+    net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, PoisonError},
@@ -64,6 +64,18 @@ impl Config {
             server: String::new(),
             links: link("L1", "2001:db8:1::/64", &["192.0.2.18-192.0.2.19"], 0, 6),
         }
+    }
+}
+
+impl Config {
+    /// The same with one pool from 10.0.0.0 on that serves at least this many clients, 63 an address, and room in the
+    /// store for all of them.
+    #[must_use]
+    pub fn for_clients(self, clients: u32) -> Self {
+        let addresses = clients.div_ceil(63).max(1);
+        let last = Ipv4Addr::from_bits(0x0a00_0000 + addresses - 1);
+        let links = link("L1", "2001:db8:1::/64", &[&format!("10.0.0.0-{last}")], 0, 6);
+        Self { links, capacity: addresses * 63, ..self }
     }
 }
 

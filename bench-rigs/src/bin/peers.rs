@@ -71,13 +71,10 @@ impl Server {
         if name == "kea" {
             return Kea::start(&stage.server, SERVER_INTERFACE, folder, 0).map(Server::Kea);
         }
-        let last = std::net::Ipv4Addr::from_bits(0x0a00_0000 + clients.div_ceil(60));
         let config = Config {
             store: Some(folder.join("store")),
-            capacity: clients * 2,
             server: "cpus = [0]\n".to_owned(),
-            links: daemon::link("L1", "2001:db8:1::/64", &[&format!("10.0.0.0-{last}")], 0, 6),
-            ..Config::new(SERVER_INTERFACE, SERVER, name)
+            ..Config::new(SERVER_INTERFACE, SERVER, name).for_clients(clients)
         };
         Daemon::start(&stage.server, &config, folder).map(Server::Ours)
     }

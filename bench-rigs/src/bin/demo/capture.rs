@@ -30,7 +30,7 @@ impl Capture {
     pub(crate) fn start(town: &Town) -> Result<Self> {
         let outer = town.folder().join("outer.pcap");
         let mut command = town.access.command("tcpdump");
-        command.args(["-i", UPLINK, "-U", "-Z", "root", "-w"]).arg(&outer);
+        command.args(["-i", UPLINK, "-U", "--immediate-mode", "-Z", "root", "-w"]).arg(&outer);
         command.args(["udp", "and", "port", "547"]);
         let tcpdump = Process::start("tcpdump", command)?;
         tcpdump.wait_for("listening on", 0, PATIENCE)?;
