@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use bench_rigs::{
     daemon::{Process, STOP_TIMEOUT},
     error::{Result, RigError},
-    pcap, shell,
+    interrupt, pcap, shell,
 };
 
 use crate::{
@@ -30,18 +30,27 @@ impl Capture {
     pub(crate) fn start(town: &Town) -> Result<Self> {
         let outer = town.folder().join("outer.pcap");
         let mut command = town.access.command("tcpdump");
-        command.args(["-i", UPLINK, "-U", "--immediate-mode", "-Z", "root", "-w"]).arg(&outer);
+        command
+            .args(["-i", UPLINK, "-U", "--immediate-mode", "-B", "16384", "-Z", "root", "-w"])
+            .arg(&outer);
         command.args(["udp", "and", "port", "547"]);
         let tcpdump = Process::start("tcpdump", command)?;
         tcpdump.wait_for("listening on", 0, PATIENCE)?;
         Ok(Self { tcpdump, outer, inner: town.folder().join("inner.pcap") })
     }
 
-    /// Stops it and has every packet decoded.
-    pub(crate) fn read(mut self, story: &Story, homes: usize) -> Result<()> {
+    /// Stops it when it has all `packets` of the relay, and has every one decoded.
+    pub(crate) fn read(mut self, story: &Story, homes: usize, packets: usize) -> Result<()> {
+        interrupt::wait_until("the whole capture", PATIENCE, || {
+            Ok(pcap::read(&self.outer)?.len() >= packets)
+        })?;
         self.tcpdump.terminate(STOP_TIMEOUT)?;
-        let packets = pcap::read(&self.outer)?.len();
         let messages = pcap::unwrap(&self.outer, &self.inner)?;
+        if messages != packets {
+            return Err(RigError::unexpected(format!(
+                "the relay passed {packets} messages, the capture has {messages}"
+            )));
+        }
         for file in [&self.outer, &self.inner] {
             let bad = tshark(file, "-Y _ws.malformed||_ws.unreassembled")?;
             if !bad.trim().is_empty() {

@@ -111,8 +111,8 @@ fn tell(arguments: &Arguments, story: &mut Story) -> Result<()> {
     let counters =
         daemon.counters_when(|counters| counters.get("promises-without-reply") >= count as u64)?;
     story.say(&format!("{count} clients sent a RELEASE and exited with 0."));
-    let passed = town::stop_relay(relay)?;
-    story.say(&format!("The relay passed {passed}."));
+    let (forward, back) = town::stop_relay(relay)?;
+    story.say(&format!("The relay passed {forward} messages forward and {back} back."));
     let status = daemon.stop()?;
     if !status.success() {
         return Err(RigError::unexpected(format!("the daemon: {status}; {}", daemon.log())));
@@ -121,7 +121,7 @@ fn tell(arguments: &Arguments, story: &mut Story) -> Result<()> {
     story.counters(&counters);
 
     story.chapter("What went over the wire");
-    capture.read(story, count)?;
+    capture.read(story, count, forward + back)?;
     if let Some(folder) = &arguments.keep {
         town.keep(folder, &daemon.log())?;
         story.say(&format!("Captures and log are in {}.", folder.display()));

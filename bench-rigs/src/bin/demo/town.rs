@@ -109,12 +109,14 @@ pub(crate) fn port_name(number: usize) -> String {
     format!("port-{number}")
 }
 
-/// Stops the relay and gives what it says it has done.
-pub(crate) fn stop_relay(mut relay: Process) -> Result<String> {
+/// Stops the relay and gives the numbers of messages that it says it has passed forward and back.
+pub(crate) fn stop_relay(mut relay: Process) -> Result<(usize, usize)> {
     let status = relay.terminate(STOP_TIMEOUT)?;
     let said = relay.wait_for("forward", 0, PATIENCE)?;
-    if status.success() && said.ends_with(" 0 discarded") {
-        return Ok(said);
+    let numbers: Vec<usize> =
+        said.split(|c: char| !c.is_ascii_digit()).filter_map(|word| word.parse().ok()).collect();
+    match numbers[..] {
+        [forward, back, 0] if status.success() => Ok((forward, back)),
+        _ => Err(RigError::unexpected(format!("the relay: {status}, {said}"))),
     }
-    Err(RigError::unexpected(format!("the relay: {status}, {said}")))
 }
