@@ -5,7 +5,7 @@
 #   make crash N=50    N kills under load; nothing that was acknowledged may be lost
 #   make bench         how long a piece takes
 #   make peers         how fast the server is, next to Kea on the same machine
-#   make fuzz TIME=60  TIME seconds of hostile octets
+#   make fuzz TIME=60  a minute of hostile octets for every parser; TARGET=wire_query for one of them
 #   make verify-ebpf   rebuilds the XDP program and compares it with the committed one
 #   make lint          formatting, clippy, licenses
 
@@ -37,7 +37,7 @@ bench:
 
 fuzz:
 	scripts/setup.sh build
-	scripts/fuzz.sh $(TIME)
+	scripts/fuzz.sh $(TIME) $(TARGET)
 
 verify-ebpf:
 	scripts/setup.sh build ebpf
