@@ -17,11 +17,11 @@ fn wire(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("wire/{path}"));
         group.throughput(Throughput::Elements(1));
         group.bench_function("parse envelope", |b| {
-            b.iter(|| black_box(Query::parse(black_box(&payload))))
+            b.iter(|| black_box(Query::parse(black_box(&payload))));
         });
         let message = Query::parse(&payload).map(|query| query.message).unwrap_or_default();
         group.bench_function("parse message", |b| {
-            b.iter(|| black_box(View::parse_request(black_box(message))))
+            b.iter(|| black_box(View::parse_request(black_box(message))));
         });
         let mut out = [0; 1500];
         group.bench_function("write envelope", |b| {
@@ -44,7 +44,7 @@ fn sums(c: &mut Criterion) {
         let octets = vec![0xa5_u8; length];
         group.throughput(Throughput::Bytes(length as u64));
         group.bench_function(length.to_string(), |b| {
-            b.iter(|| black_box(Sum::default().over(black_box(&octets)).fold()))
+            b.iter(|| black_box(Sum::default().over(black_box(&octets)).fold()));
         });
     }
     group.finish();

@@ -203,8 +203,8 @@ impl Message {
         };
         header.emit(w);
         dhcpv4::put_message_type(w, self.kind);
-        let [a, b, c, d] = self.client.to_be_bytes();
-        let identifier = [255, 0, 0, 0, 1, 0, 3, 0, 1, 2, 0, a, b, c, d];
+        let mut identifier = [255, 0, 0, 0, 1, 0, 3, 0, 1, 2, 0, 0, 0, 0, 0];
+        identifier[11..].copy_from_slice(&self.client.to_be_bytes());
         dhcpv4::put_option(w, dhcpv4::OPTION_CLIENT_ID, &identifier);
         if let Some(address) = self.server_id {
             dhcpv4::put_address(w, dhcpv4::OPTION_SERVER_ID, address);
