@@ -1,0 +1,132 @@
+//! Any sequence of datagrams: random lives of a few clients with fields spoiled at random. The fuzzer calls the same
+//! check with octets of its own.
+
+mod common;
+
+#[path = "checks/engine.rs"]
+mod engine;
+
+use std::{fs, path::Path};
+
+use common::{Query, SERVER_ID, params};
+use engine::step;
+use portlease::wire::dhcpv4::MessageType;
+use proptest::{collection::vec, prelude::*, sample::select};
+
+/// A query whose fields are right often enough that leases come and go.
+fn query() -> impl Strategy<Value = Query> {
+    let kinds = vec![
+        MessageType::Discover,
+        MessageType::Request,
+        MessageType::Request,
+        MessageType::Request,
+        MessageType::Release,
+        MessageType::Decline,
+        MessageType::Inform,
+    ];
+    let addresses = vec![
+        "192.0.2.18",
+        "198.51.100.1",
+        "203.0.113.10",
+        "192.0.2.40",
+        "203.0.113.40",
+        "10.0.0.1",
+    ];
+    let address = || prop::option::weighted(0.6, select(addresses.clone()));
+    let sets = vec![
+        (0, 2, 1),
+        (0, 2, 2),
+        (0, 2, 3),
+        (6, 1, 0),
+        (6, 1, 1),
+        (0, 1, 1),
+        (0, 2, 0),
+        (0, 0, 0),
+    ];
+    let set = prop::option::weighted(0.7, select(sets));
+    let shape = (any::<bool>(), prop::bool::weighted(0.3), prop::bool::weighted(0.9));
+    (select(kinds), 1..5_u8, 1..=4_u16, address(), address(), set, prop::bool::weighted(0.4), shape)
+        .prop_map(
+            |(kind, client, link, requested, ciaddr, set, ours, (unicast, relayed, capable))| {
+                let query = Query {
+                    unicast,
+                    relayed,
+                    requested: requested.map(|text| text.parse().unwrap()),
+                    ciaddr: ciaddr
+                        .map_or(std::net::Ipv4Addr::UNSPECIFIED, |text| text.parse().unwrap()),
+                    server_id: ours.then_some(SERVER_ID),
+                    params: set.map(|(offset, length, psid)| params(offset, length, psid)),
+                    ..Query::new(kind, client, link)
+                };
+                if capable { query } else { query.without_159() }
+            },
+        )
+}
+
+/// A step: a query, perhaps with one octet spoiled.
+fn any_step() -> impl Strategy<Value = Vec<u8>> {
+    let spoil = prop::option::weighted(0.1, (any::<prop::sample::Index>(), any::<u8>()));
+    (query(), 0..8_u8, spoil).prop_map(|(query, pause, spoil)| {
+        let mut payload = query.octets();
+        if let Some((at, octet)) = spoil {
+            let at = at.index(payload.len());
+            payload[at] = octet;
+        }
+        step(pause, u8::try_from(query.link).unwrap(), &payload)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3000) })]
+
+    #[test]
+    fn no_sequence_of_datagrams_breaks_the_server(steps in vec(any_step(), 1..40)) {
+        engine::conversation(&steps.concat());
+    }
+}
+
+#[test]
+fn kept_sequences_stay_harmless() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions/engine");
+    let mut sequences = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        engine::conversation(&fs::read(entry.unwrap().path()).unwrap());
+        sequences += 1;
+    }
+    assert!(sequences > 0);
+}
+
+/// The conversations that the fuzzer starts from. `engine-life` in the regressions is one of them.
+#[test]
+fn a_whole_life_is_a_sequence() {
+    let discover = Query::discover(1, 1);
+    let ours = Some(SERVER_ID);
+    let lease = |psid: u16| Query {
+        requested: Some("192.0.2.18".parse().unwrap()),
+        params: Some(params(0, 2, psid)),
+        server_id: ours,
+        ..Query::new(MessageType::Request, 1, 1)
+    };
+    let renew = Query {
+        server_id: None,
+        requested: None,
+        ciaddr: "192.0.2.18".parse().unwrap(),
+        unicast: true,
+        ..lease(2)
+    };
+    let release = Query {
+        kind: MessageType::Release,
+        server_id: ours,
+        parameter_list: vec![],
+        ..renew.clone()
+    };
+    let relayed = Query { relayed: true, ..Query::discover(2, 1) };
+    let life: Vec<u8> =
+        [(&discover, 0), (&lease(1), 0), (&lease(2), 2), (&renew, 5), (&release, 3), (&relayed, 4)]
+            .iter()
+            .flat_map(|(query, pause)| step(*pause, 1, &query.octets()))
+            .collect();
+    engine::conversation(&life);
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/regressions/engine/life");
+    assert_eq!(fs::read(kept).unwrap(), life, "the fuzzer's seed is what this test says");
+}
