@@ -81,14 +81,6 @@ pub struct Recovered {
     pub greatest_stamp: Stamp,
 }
 
-impl Recovered {
-    /// Whether promises may be made again at `now`, by a clock that was set at this birth. If the clock is behind the
-    /// log it was stepped back, and what is promised by it would end too early: wait until it is set, and read it anew.
-    pub fn may_serve(&self, now: Now) -> bool {
-        now.0 >= self.greatest_stamp.0 || !holds(Rule::ClockCatchesUp)
-    }
-}
-
 /// Reads back what was promised: adopt every record of the log, then finish.
 pub struct Recovery<'l> {
     leases: &'l Leases,

@@ -14,6 +14,12 @@ impl Now {
     pub fn seconds(self) -> u32 {
         u32::try_from(self.0 / 1000).unwrap_or(u32::MAX)
     }
+
+    /// Whether promises may be made by a clock that is born now, when the log's greatest stamp is `greatest`. A clock
+    /// behind the log was stepped back: what it promises would be over too early once it is right again.
+    pub fn follows(self, greatest: Stamp) -> bool {
+        self.0 >= greatest.0 || !holds(Rule::ClockCatchesUp)
+    }
 }
 
 /// Orders the records of one slot: of two, the greater stamp is the truth.

@@ -164,11 +164,11 @@ fn wait_for_clock(
     events: &Receiver<Event>,
 ) -> Option<Clock> {
     for look in 0_u32.. {
-        let behind = greatest.0.saturating_sub(wall().0);
-        if behind == 0 {
+        let now = wall();
+        if now.follows(greatest) {
             break;
         }
-        let seconds = behind.div_ceil(1000);
+        let seconds = greatest.0.saturating_sub(now.0).div_ceil(1000);
         if accept {
             warn!("the clock is {seconds} s behind the last lease; going on, as accepted");
             break;
