@@ -55,8 +55,9 @@ impl<'r> Talker<'r> {
         server: SocketAddrV6,
         relays: Vec<RelayForward<'r>>,
     ) -> Result<Self> {
+        // Any address of the clients' prefix will do, whether or not an interface has it.
         let binding =
-            Binding { address: source, foreign: false, interface: None, receive_buffer: None };
+            Binding { address: source, foreign: true, interface: None, receive_buffer: None };
         let socket = namespace
             .enter(|| sys::udp_socket(&binding))?
             .doing(format!("bind a socket to {source}"))?;

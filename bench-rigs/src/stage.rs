@@ -49,18 +49,29 @@ impl Stage {
     /// Every address of `2001:db8:1::/64` is the clients', so that a load can spread over many.
     pub fn new(queues: u32) -> Result<Self> {
         let stage = Self { server: Netns::new("server")?, clients: Netns::new("clients")? };
-        let (server, clients) = (stage.server_end(), stage.clients_end());
+        stage.clients.ip("-6 route add local 2001:db8:1::/64 dev lo")?;
+        stage.connect(queues)?;
+        Ok(stage)
+    }
+
+    /// Makes the link, also again after it was deleted.
+    pub fn connect(&self, queues: u32) -> Result<()> {
+        let (server, clients) = (self.server_end(), self.clients_end());
         veth::connect(server, clients, queues)?;
         server.add_address(&format!("{SERVER}/64"))?;
         clients.add_address(&format!("{RELAY}/64"))?;
         clients.add_address(&format!("{CLIENT}/64"))?;
         clients.add_neighbour(&SERVER.to_string(), SERVER_MAC)?;
         server.add_neighbour(&RELAY.to_string(), CLIENT_MAC)?;
-        stage.clients.ip("-6 route add local 2001:db8:1::/64 dev lo")?;
-        let via = clients.link_local();
-        let interface = server.name;
-        stage.server.ip(&format!("-6 route add 2001:db8:1::/64 via {via} dev {interface}"))?;
-        Ok(stage)
+        self.route_back()
+    }
+
+    /// Routes the clients' prefix to them. The kernel forgets it when the server's interface goes down.
+    pub fn route_back(&self) -> Result<()> {
+        let via = self.clients_end().link_local();
+        self.server
+            .ip(&format!("-6 route replace 2001:db8:1::/64 via {via} dev {SERVER_INTERFACE}"))?;
+        Ok(())
     }
 
     /// The server's end of the link.
