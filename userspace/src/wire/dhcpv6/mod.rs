@@ -155,9 +155,6 @@ fn unwrap(payload: &[u8], relay_type: u8, leaf_type: u8) -> Result<Unwrapped<'_>
             let reply = kind == RELAY_REPLY;
             return Err(if reply { Malformed::RelayReply } else { Malformed::UnknownType });
         }
-        if levels == RELAY_LEVELS_MAX {
-            break;
-        }
         let (_, options) =
             message.split_first_chunk::<RELAY_HEADER_LENGTH>().ok_or(Malformed::ShortHeader)?;
         message = the_only(
