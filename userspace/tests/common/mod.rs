@@ -120,7 +120,7 @@ pub fn network(link: u16) -> Ipv6Addr {
 /// The leases of the reference configuration, empty.
 pub fn leases(pools: &[PoolSpec], watermarks: &Arc<Watermarks>) -> Leases {
     let settings = Settings {
-        capacity: 10_000,
+        capacity: 1000,
         offers_max: 1000,
         hold_down_seconds: 120,
         decline_hold_seconds: 86400,
