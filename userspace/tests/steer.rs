@@ -4,10 +4,11 @@
 #![cfg(feature = "xdp")]
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on stops")]
 
-use std::net::Ipv6Addr;
+use std::{collections::HashSet, net::Ipv6Addr};
 
+use caps::{CapSet, Capability};
 use portlease::{
-    net::steer::{Program, Totals},
+    net::steer::Program,
     wire::{
         checksum,
         dhcpv6::{self, RelayForward},
@@ -90,31 +91,38 @@ fn relayed(message: &[u8], levels: usize, before: usize) -> Vec<u8> {
     })
 }
 
-/// What the counters must read after one more frame.
-fn after(before: &Totals, counter: Counter) -> Vec<(&'static str, u64)> {
-    let increased = |name| u64::from(name == counter.name());
-    before.iter().map(|(name, value)| (name, value + increased(name))).collect()
+/// A loaded program, and what its counters must read.
+struct Bench {
+    program: Program,
+    expected: [u64; Counter::COUNT as usize],
 }
 
-/// Runs `frame` in the kernel and on the host and compares. Returns the verdict.
-fn compare(program: &Program, before: &mut Totals, frame: &[u8]) -> Verdict {
-    let verdict = classify(frame, &Here);
-    // No queue has a socket, so what is taken falls through to the kernel too, and is counted as that.
-    let counter = match verdict {
-        Verdict::Take => Counter::NoSocket,
-        Verdict::Pass(counter) => counter,
-    };
-    let (action, _) = program.run(frame, 1).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(action, XDP_PASS);
-    let now = program.totals().unwrap();
-    let expected = after(before, counter);
-    assert_eq!(
-        now.iter().collect::<Vec<_>>(),
-        expected,
-        "the host says {verdict:?} of {frame:02x?}"
-    );
-    *before = now;
-    verdict
+impl Bench {
+    fn new() -> Self {
+        Self { program: loaded(), expected: [0; Counter::COUNT as usize] }
+    }
+
+    /// Runs `frame` in the kernel and on the host and compares. Returns the verdict.
+    fn compare(&mut self, frame: &[u8]) -> Verdict {
+        let verdict = classify(frame, &Here);
+        // No queue has a socket, so what is taken falls through to the kernel too, and is counted as that.
+        let counter = match verdict {
+            Verdict::Take => Counter::NoSocket,
+            Verdict::Pass(counter) => counter,
+        };
+        self.expected[counter as usize] += 1;
+        let (action, _) = self.program.run(frame, 1).unwrap_or_else(|error| panic!("{error}"));
+        let total = self.program.total(counter).unwrap();
+        let expected = self.expected[counter as usize];
+        assert_eq!((action, total), (XDP_PASS, expected), "{verdict:?} of {frame:02x?}");
+        verdict
+    }
+
+    /// That no other counter has moved meanwhile.
+    fn check_totals(&self) {
+        let totals = self.program.totals().unwrap();
+        assert_eq!(Counter::ALL.map(|counter| totals.get(counter)), self.expected);
+    }
 }
 
 fn any_message(rng: &mut fastrand::Rng) -> Vec<u8> {
@@ -163,11 +171,10 @@ fn any_frame(rng: &mut fastrand::Rng) -> Vec<u8> {
 
 #[test]
 fn kernel_and_host_agree_on_anything() {
-    let program = loaded();
-    let mut totals = program.totals().unwrap();
+    let mut bench = Bench::new();
     let mut rng = fastrand::Rng::with_seed(7618);
     for _ in 0..24_000 {
-        compare(&program, &mut totals, &any_frame(&mut rng));
+        bench.compare(&any_frame(&mut rng));
     }
     for _ in 0..4_000 {
         let length = rng.usize(FRAME_LENGTHS);
@@ -175,18 +182,19 @@ fn kernel_and_host_agree_on_anything() {
         if rng.bool() {
             noise[..6].copy_from_slice(&MAC);
         }
-        compare(&program, &mut totals, &noise);
+        bench.compare(&noise);
     }
+    bench.check_totals();
     // The frames above must have met every fate, or they prove little. No queue had a socket.
     for counter in Counter::ALL.into_iter().filter(|&counter| counter != Counter::Steered) {
-        assert!(totals.get(counter) > 20, "only {} x {}", totals.get(counter), counter.name());
+        let times = bench.expected[counter as usize];
+        assert!(times > 20, "only {times} x {}", counter.name());
     }
 }
 
 #[test]
 fn the_reference_messages_go_where_they_belong() {
-    let program = loaded();
-    let mut totals = program.totals().unwrap();
+    let mut bench = Bench::new();
     for (name, hex) in vectors::ALL {
         let message = vectors::octets(hex);
         let expected = match message[0] {
@@ -196,7 +204,7 @@ fn the_reference_messages_go_where_they_belong() {
         for destination in [SERVERS[0], dhcpv6::ALL_RELAYS_AND_SERVERS, dhcpv6::ALL_SERVERS] {
             for tags in [&[][..], &[0x8100], &[0x88a8, 0x8100]] {
                 let frame = frame(MAC, tags, destination, &message);
-                assert_eq!(compare(&program, &mut totals, &frame), expected, "{name}");
+                assert_eq!(bench.compare(&frame), expected, "{name}");
             }
         }
     }
@@ -204,8 +212,7 @@ fn the_reference_messages_go_where_they_belong() {
 
 #[test]
 fn the_kernel_follows_relays_as_deep_as_promised() {
-    let program = loaded();
-    let mut totals = program.totals().unwrap();
+    let mut bench = Bench::new();
     for (innermost, expected) in [
         (&[20, 0, 0, 0, 0, 87, 0, 0][..], Verdict::Take),
         (&[1, 0, 0, 1, 0, 1, 0, 0], Verdict::Pass(Counter::NotQuery)),
@@ -214,7 +221,7 @@ fn the_kernel_follows_relays_as_deep_as_promised() {
             for before in 0..=8 {
                 let message = relayed(innermost, levels, before);
                 let frame = frame(MAC, &[0x88a8, 0x8100], SERVERS[0], &message);
-                let verdict = compare(&program, &mut totals, &frame);
+                let verdict = bench.compare(&frame);
                 assert_eq!(verdict, expected, "{levels} levels of {before} options");
             }
         }
@@ -235,5 +242,29 @@ fn the_kernel_follows_relays_as_deep_as_promised() {
     envelope.finish(&mut w);
     let length = w.finish().unwrap();
     let frame = frame(MAC, &[], SERVERS[1], &buffer[..length]);
-    assert_eq!(compare(&program, &mut totals, &frame), Verdict::Take);
+    assert_eq!(bench.compare(&frame), Verdict::Take);
+}
+
+#[test]
+fn the_capabilities_that_are_named_are_needed_and_enough() {
+    const ENOUGH: [Capability; 3] =
+        [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN];
+    let load_with = |capabilities: &'static [Capability]| {
+        let load = move || {
+            let kept: HashSet<Capability> = capabilities.iter().copied().collect();
+            caps::set(None, CapSet::Effective, &kept).unwrap();
+            Program::load().map(drop)
+        };
+        // Capabilities are a thread's own.
+        std::thread::spawn(load).join().unwrap()
+    };
+    load_with(&ENOUGH).unwrap();
+    for (missing, kept) in [
+        ("CAP_NET_ADMIN", &ENOUGH[..2]),
+        ("CAP_BPF", &ENOUGH[1..]),
+        ("CAP_PERFMON", &[Capability::CAP_BPF, Capability::CAP_NET_ADMIN]),
+    ] {
+        let error = load_with(kept).unwrap_err().to_string();
+        assert!(error.contains("not permitted") && error.contains(missing), "{missing}: {error}");
+    }
 }

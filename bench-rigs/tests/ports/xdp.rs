@@ -133,6 +133,21 @@ fn no_frame_is_lost_and_no_more_is_taken_than_can_be_answered() {
 }
 
 #[test]
+fn frames_that_find_no_room_are_dropped_by_the_kernel_and_counted() {
+    let stage = Stage::new(1).unwrap();
+    let mut rig = XdpRig::new(&stage, Mode::Native);
+    let station = Station::new(&stage);
+    // Nobody serves, and the ring has 64 places.
+    for _ in 0..64 + 10 {
+        station.send(&frame(b"crowd"));
+    }
+    rig.serve(64);
+    rig.serve_in_silence();
+    assert_eq!(rig.mirror.seen.len(), 64);
+    assert_eq!(rig.counters().get(Event::ReceiveDropped), 10);
+}
+
+#[test]
 fn every_queue_has_its_port() {
     for mode in MODES {
         let stage = Stage::new(4).unwrap();

@@ -171,12 +171,17 @@ impl Program {
         Ok(())
     }
 
+    /// How many packets met this fate so far, over all processors.
+    pub fn total(&self, counter: Counter) -> Result<u64, SteerError> {
+        let values = self.counters.get(&(counter as u32), 0).map_err(map_failed(COUNTERS))?;
+        Ok(values.iter().sum())
+    }
+
     /// What became of the packets so far, over all processors.
     pub fn totals(&self) -> Result<Totals, SteerError> {
         let mut totals = Totals::default();
         for counter in Counter::ALL {
-            let values = self.counters.get(&(counter as u32), 0).map_err(map_failed(COUNTERS))?;
-            totals.0[counter as usize] = values.iter().sum();
+            totals.0[counter as usize] = self.total(counter)?;
         }
         Ok(totals)
     }
@@ -298,11 +303,25 @@ fn map_failed(map: &'static str) -> impl Fn(MapError) -> SteerError {
 }
 
 fn not_loaded(error: &(dyn Error + 'static)) -> SteerError {
-    // EACCES is what the verifier says to a program that it does not like.
-    if system_error(error) == Some(libc::EPERM) {
-        return not_permitted("load the XDP program");
+    // EACCES is what the verifier says to a program that it does not like. Without the capabilities it likes less.
+    let lacks = || !sys::missing_capabilities(&sys::XDP_CAPABILITIES).is_empty();
+    match system_error(error) {
+        Some(libc::EPERM) => not_permitted("load the XDP program"),
+        Some(libc::EACCES) if lacks() => not_permitted("load the XDP program"),
+        _ => SteerError::Load(shortened(&with_causes(error))),
     }
-    SteerError::Load(with_causes(error))
+}
+
+/// The beginning and the end of a text: the verifier's log is long, and its last lines matter.
+fn shortened(text: &str) -> String {
+    const LINES_MAX: usize = 10;
+    let lines: Vec<&str> = text.lines().collect();
+    match lines.as_slice() {
+        [first, ..] if lines.len() > LINES_MAX => {
+            format!("{first}\n…\n{}", lines[lines.len() - LINES_MAX..].join("\n"))
+        }
+        _ => text.to_owned(),
+    }
 }
 
 fn not_permitted(operation: &'static str) -> SteerError {
@@ -326,7 +345,7 @@ fn not_attached(interface: &str, mode: Mode, error: &ProgramError) -> SteerError
             let source = io::Error::from_raw_os_error(code);
             SteerError::Unsupported { interface, mode, source }
         }
-        None => SteerError::Load(with_causes(error)),
+        None => SteerError::Load(shortened(&with_causes(error))),
     }
 }
 
@@ -348,4 +367,17 @@ fn with_causes(error: &(dyn Error + 'static)) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_log_the_end_is_kept() {
+        assert_eq!(shortened("a\nb"), "a\nb");
+        let long: Vec<String> = (0..500).map(|line| format!("line {line}")).collect();
+        let short = shortened(&long.join("\n"));
+        assert!(short.starts_with("line 0\n…\nline 490\n") && short.ends_with("line 499"));
+    }
 }

@@ -274,9 +274,13 @@ pub(super) const fn length_of<T>() -> libc::socklen_t {
     size_of::<T>() as libc::socklen_t
 }
 
-/// What AF_XDP needs: to attach a program, to load it, to open a raw socket.
-pub const XDP_CAPABILITIES: [Capability; 3] =
-    [Capability::CAP_NET_ADMIN, Capability::CAP_BPF, Capability::CAP_NET_RAW];
+/// What AF_XDP needs: to attach a program, to load it, to have it compute with pointers, to open a raw socket.
+pub const XDP_CAPABILITIES: [Capability; 4] = [
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_BPF,
+    Capability::CAP_PERFMON,
+    Capability::CAP_NET_RAW,
+];
 
 /// What the UDP socket needs: to bind port 547.
 pub const UDP_CAPABILITIES: [Capability; 1] = [Capability::CAP_NET_BIND_SERVICE];
@@ -330,7 +334,7 @@ mod tests {
         std::thread::spawn(|| {
             caps::clear(None, CapSet::Effective).unwrap();
             assert_eq!(missing_capabilities(&UDP_CAPABILITIES), ["CAP_NET_BIND_SERVICE"]);
-            assert_eq!(missing_capabilities(&XDP_CAPABILITIES).len(), 3);
+            assert_eq!(missing_capabilities(&XDP_CAPABILITIES).len(), 4);
         })
         .join()
         .unwrap();

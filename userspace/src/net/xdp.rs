@@ -325,10 +325,10 @@ impl Port for XdpPort {
     fn tick(&mut self) {
         self.published.refresh(&mut self.reach);
         if let Ok(kernel) = self.queue.statistics() {
-            let dropped = kernel.rx_dropped() + kernel.rx_fill_ring_empty_descs();
+            // That the fill ring was empty is counted besides, once for every frame dropped for it.
             let invalid = kernel.rx_invalid_descs() + kernel.tx_invalid_descs();
             self.counters.set(Event::ReceiveRingFull, kernel.rx_ring_full());
-            self.counters.set(Event::ReceiveDropped, dropped);
+            self.counters.set(Event::ReceiveDropped, kernel.rx_dropped());
             self.counters.set(Event::InvalidDescriptor, invalid);
         }
     }
