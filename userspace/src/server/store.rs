@@ -120,8 +120,8 @@ fn open_log(
 fn tell(compiled: &Compiled, report: &RecoveryReport, recovered: &Recovered) {
     let Recovered { bound, former, quarantined, past, outside, unknown, .. } = recovered;
     let store = &compiled.plan.store;
-    if report.created {
-        info!("store {store}: new");
+    if report.created || *store == Store::Memory {
+        info!("store {store}: empty");
     } else {
         info!(
             "store {store}: recovered {bound} leases, {former} held down, {quarantined} declined, \
