@@ -28,6 +28,9 @@ use portlease::{
 /// How long anything may take that has to happen.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
+/// An address of the server that is on no interface of the link: replies must leave from it all the same.
+pub const ANYCAST: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xaaaa, 0, 0, 0, 0, 0x547);
+
 /// How long silence is listened to.
 pub const SILENCE: Duration = Duration::from_millis(300);
 
@@ -158,7 +161,9 @@ impl UdpRig {
         let facts = facts(stage);
         let published = Arc::new(Published::new(facts.reach()));
         let options = UdpOptions { replies: 64, ..UdpOptions::default() };
-        let port = stage.server.enter(|| UdpPort::open(&[(facts, published)], &[SERVER], options));
+        let listen = [SERVER, ANYCAST];
+        stage.server.ip(&format!("addr add {ANYCAST}/128 dev lo")).unwrap();
+        let port = stage.server.enter(|| UdpPort::open(&[(facts, published)], &listen, options));
         Self { port: port.unwrap().unwrap(), mirror: Mirror::new() }
     }
 

@@ -6,7 +6,9 @@ use portlease::{
     wire::dhcpv6::{ALL_RELAYS_AND_SERVERS, ALL_SERVERS},
 };
 
-use crate::rig::{PATIENCE, SILENCE, Station, UdpRig, XdpRig, check, facts, frame, to_group};
+use crate::rig::{
+    ANYCAST, PATIENCE, SILENCE, Station, UdpRig, XdpRig, check, facts, frame, to_group,
+};
 
 #[test]
 fn queries_are_answered_from_the_right_address() {
@@ -15,8 +17,11 @@ fn queries_are_answered_from_the_right_address() {
     let station = Station::new(&stage);
     let mut direct = to_group(b"from a link-local client", ALL_RELAYS_AND_SERVERS);
     direct.source = stage.clients_end().link_local();
+    let mut anycast = frame(b"to an address that the kernel would not choose");
+    anycast.destination = ANYCAST;
     let cases = [
         (frame(b"to the server"), SERVER),
+        (anycast, ANYCAST),
         (to_group(b"from a relay", ALL_RELAYS_AND_SERVERS), SERVER),
         (to_group(b"to the site", ALL_SERVERS), SERVER),
         (direct, stage.server_end().link_local()),
