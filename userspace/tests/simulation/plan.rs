@@ -61,7 +61,7 @@ impl Plan {
         };
         let mut plan = Plan {
             durations: Durations {
-                hold_down: random.u32(2..12),
+                hold_down: random.u32(0..15).saturating_sub(4),
                 decline_hold: random.u32(20..60),
                 offer_hold: random.u32(3..15),
                 early_percent: random.u8(0..60),

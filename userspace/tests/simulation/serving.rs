@@ -217,38 +217,42 @@ impl World<'_> {
             self.log(|world| format!("new plan: {:?}", world.plan));
         }
         if self.random.u32(0..12) == 0 {
-            // One more block, or one less: the ring is written anew.
+            // A ring of another size is written anew.
             let larger = 36 * 4096;
             self.options.ring_octets = Some(self.random.choice([0, larger]).unwrap());
         }
         // A step of the wall clock is noticed if it goes behind what is in the log; there is no way to notice another.
         if self.random.u32(0..6) == 0 && self.oracle.has_uses(self.now) {
-            self.behind = self.now.0 - START.0 + self.random.u64(1000..10_000_000);
+            self.clock_begins_at = Some(START.0 - self.random.u64(1000..10_000_000));
         }
     }
 
     pub(super) fn server_starts(&mut self) -> Result<(), Violation> {
-        if self.behind > 0 && self.random.bool() {
+        if self.clock_begins_at.is_some() && self.random.bool() {
             self.log(|_| "somebody sets the clock".to_owned());
-            self.behind = 0;
+            self.clock_begins_at = None;
         }
         if self.random.u32(0..4) == 0 {
             self.disk_is_doomed();
         }
         let workers = self.random.usize(2..5);
         let mut found = Vec::new();
-        let clocks = (self.now, self.behind);
-        let start =
-            Process::start(&self.disk, self.options, &self.plan, workers, clocks, &mut |record| {
+        let behind = self.clock_begins_at.map_or(0, |shown| self.now.0 - shown);
+        let start = Process::start(
+            &self.disk,
+            self.options,
+            &self.plan,
+            workers,
+            (self.now, behind),
+            &mut |record| {
                 found.push(*record);
-            });
-        self.log(|world| {
-            format!("start, clock behind by {} ms: {}", world.behind, world.told(&found))
-        });
+            },
+        );
+        self.log(|world| format!("start, clock behind by {behind} ms: {}", world.told(&found)));
         match start {
             Ok(process) => {
                 // The machine's clock is set while the server runs; the server's is not.
-                self.behind = 0;
+                self.clock_begins_at = None;
                 for record in &found {
                     self.oracle.is_durable(record);
                 }

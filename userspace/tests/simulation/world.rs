@@ -45,14 +45,17 @@ pub(super) enum Cargo {
 pub struct World<'t> {
     pub(super) random: fastrand::Rng,
     pub(super) now: Now,
+    /// The time is a multiple of so many milliseconds: where all is whole seconds, more happens in one instant.
+    tick: u64,
     pub(super) plan: Plan,
     pub(super) options: Options,
     pub(super) disk: FaultyDisk,
     /// A failure is due at some write or sync to come.
     pub(super) doomed: bool,
     pub(super) process: Option<Process>,
-    /// How far the wall clock is behind the true time, until somebody sets it, in milliseconds.
-    pub(super) behind: u64,
+    /// What the wall clock shows at every start of a machine that forgets the time, until somebody sets it, in
+    /// milliseconds.
+    pub(super) clock_begins_at: Option<u64>,
     pub(super) clients: Vec<Client>,
     flights: Vec<Flight>,
     pub(super) oracle: Oracle,
@@ -81,13 +84,14 @@ impl<'t> World<'t> {
         let clients: Vec<Client> = (1..=7).map(client).collect();
         World {
             now: START,
+            tick: *random.choice(&[1, 1, 1000]).unwrap(),
             oracle: Oracle::new(clients.len(), plan.durations),
             plan,
             options,
             disk: disk.after_power_failure(),
             doomed: false,
             process: None,
-            behind: 0,
+            clock_begins_at: None,
             clients,
             flights: Vec::new(),
             trace,
@@ -114,11 +118,11 @@ impl<'t> World<'t> {
     fn step(&mut self) -> Result<(), Violation> {
         match self.random.u32(0..1000) {
             0..220 => self.client_speaks(),
-            220..550 => return self.datagram_arrives(),
-            550..710 => return self.worker_settles(),
-            710..855 => return self.journal_commits(),
-            855..870 => return self.ring_comes_round(),
-            870..900 => self.server_sweeps(),
+            220..540 => return self.datagram_arrives(),
+            540..700 => return self.worker_settles(),
+            700..845 => return self.journal_commits(),
+            845..860 => return self.ring_comes_round(),
+            860..900 => self.server_sweeps(),
             900..980 => self.time_passes(),
             980..988 => return self.client_declines(),
             988..994 => self.disk_is_doomed(),
@@ -155,6 +159,7 @@ impl<'t> World<'t> {
                 self.now.0.max(end.saturating_sub(self.random.u64(0..1200)))
             }
         };
+        self.now.0 = self.now.0.next_multiple_of(self.tick);
         let oldest = self.now.0 - DATAGRAM_LIFE;
         self.flights.retain(|flight| flight.sent >= oldest);
     }
