@@ -273,11 +273,14 @@ impl<'l> Client<'l> {
         });
         // Bound(new) exceeds Former(old): a client's newest record says what it has.
         let left = [rest, woken].into_iter().flatten().map(|resting| resting.stamp).max();
-        let last = entry.stamp().max(stock.last_stamp(at)).max(left.unwrap_or_default());
-        let stamp = Stamp::after(last, now);
-        if rest.is_none() && entry.held_at() != Some(at) {
-            self.shard.end_hold(place, stock);
+        let mut last = entry.stamp().max(left.unwrap_or_default());
+        if entry.held_at() != Some(at) {
+            last = last.max(stock.last_stamp(at));
+            if rest.is_none() {
+                self.shard.end_hold(place, stock);
+            }
         }
+        let stamp = Stamp::after(last, now);
         let entry = self.shard.entry_mut(place);
         entry.bind(at, State::Bound, expires, stamp);
         let sequence = promise.sequence + u64::from(former.is_some());
