@@ -155,9 +155,8 @@ impl Table {
         let specs = [spec(count / SHARES + 64)];
         let leases = Leases::new(&specs, settings).expect("the pool has a shape");
         let secret = IdentitySecret([9; 16]);
-        let identify = |client: u32| {
-            secret.identify(IdentityKind::ClientIdentifier, &client.to_be_bytes())
-        };
+        let identify =
+            |client: u32| secret.identify(IdentityKind::ClientIdentifier, &client.to_be_bytes());
         let table = Table { leases, clients: (0..count).map(identify).collect() };
         let mut random = Random(4);
         for &client in &table.clients {

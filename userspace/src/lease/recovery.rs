@@ -390,6 +390,15 @@ mod tests {
     }
 
     #[test]
+    fn slots_that_are_free_remember_their_last_stamps() {
+        let ahead = u64::from(START) * 1000 + 999;
+        let leases = leases(&[p1()]);
+        recover(&leases, &[bound(1, 7, ahead, START - HOLD_DOWN)], at(START));
+        let granted = grant(&leases, 2, slot(7), NEVER, at(START)).unwrap();
+        assert!(granted.records[0].stamp() > Stamp(ahead));
+    }
+
+    #[test]
     fn leases_follow_their_tuples_when_pools_are_reordered_and_grown() {
         let records = [bound(1, 7, 10, NEVER)];
         let grown = shared("P1", ("192.0.2.10", "192.0.2.19"), 0, 6);

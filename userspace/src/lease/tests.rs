@@ -282,6 +282,18 @@ fn stamps_of_a_slot_rise_also_within_a_millisecond_and_under_another_holder() {
 }
 
 #[test]
+fn a_slot_that_was_left_remembers_its_last_stamp() {
+    let leases = leases(&[p1()]);
+    let now = at(START);
+    grant(&leases, 1, slot(7), START + 100, now).unwrap();
+    let moved = grant(&leases, 1, slot(8), START + 100, now).unwrap();
+    // As if its time were over, though the clock stands still.
+    leases.sweep_all(at(START + HOLD_DOWN + 1));
+    let granted = grant(&leases, 2, slot(7), START + 100, now).unwrap();
+    assert!(granted.records[0].stamp() > moved.records[1].stamp());
+}
+
+#[test]
 fn a_released_slot_is_kept_for_its_last_holder_until_the_hold_down_is_over() {
     let leases = leases(&[p1()]);
     let now = at(START);
