@@ -1,7 +1,8 @@
 //! A bit a slot, set while somebody holds it. Lock-free.
 //!
-//! Shards of 64 stripes of 8 words: a stripe is a cache line, and a shard's summary has a bit for each of its
-//! stripes that is full, so that finding a free bit among a few costs no more than among many.
+//! Shards of 64 stripes of 8 words: a stripe is a cache line. A shard's summary has a bit for each of its stripes that
+//! is full, and another one has a bit for each full shard, so that finding one of a few free bits costs hardly more
+//! than finding one of many.
 
 use crossbeam_utils::CachePadded;
 
@@ -66,8 +67,8 @@ struct Stripe {
 }
 
 struct Shard {
-    /// A bit for each stripe, set if it is full. A hint: it may be clear for a full stripe, but once nobody is
-    /// at work it is never set for one that has room.
+    /// A bit for each stripe, set if it is full or does not exist. A hint: it may be clear for a full stripe, but
+    /// once nobody is at work it is never set for one that has room.
     full: AtomicU64,
     stripes: Box<[Stripe]>,
 }
@@ -75,6 +76,8 @@ struct Shard {
 /// The bits.
 pub(super) struct Bitmap {
     shards: Box<[CachePadded<Shard>]>,
+    /// A bit for each shard, set if it is full or does not exist. A hint like a shard's.
+    full: Box<[AtomicU64]>,
     words: usize,
 }
 
@@ -93,32 +96,81 @@ impl Bitmap {
 
     /// Words `0..words` as `word` gives them.
     fn preset(words: usize, word: impl Fn(usize) -> u64) -> Bitmap {
-        let fill = |index: usize| if index < words { word(index) } else { u64::MAX };
+        let content = |index: usize| if index < words { word(index) } else { u64::MAX };
         let stripe = |index: usize| Stripe {
-            words: std::array::from_fn(|at| AtomicU64::new(fill(index * WORDS + at))),
+            words: std::array::from_fn(|at| AtomicU64::new(content(index * WORDS + at))),
         };
         let shard = |index: usize| {
             let first = index * STRIPES;
             let count = words.div_ceil(WORDS).saturating_sub(first).min(STRIPES);
             let stripes: Box<[Stripe]> = (first..first + count).map(stripe).collect();
-            CachePadded::new(Shard { full: AtomicU64::new(0), stripes })
+            CachePadded::new(Shard { full: AtomicU64::new(beyond(count)), stripes })
         };
-        Bitmap { shards: (0..words.div_ceil(SHARD_WORDS)).map(shard).collect(), words }
+        let shards: Box<[_]> = (0..words.div_ceil(SHARD_WORDS)).map(shard).collect();
+        let full = shards.chunks(64).map(|shards| AtomicU64::new(beyond(shards.len())));
+        Bitmap { full: full.collect(), shards, words }
     }
 
     /// Sets a bit that is clear and says which; `None` if all are set, or just were.
     pub(super) fn acquire(&self, pick: Pick) -> Option<usize> {
-        let start = pick.place(self.words);
-        let (home, stripe, word) = split(start);
-        if let Some(found) = self.shards[home].acquire_in(stripe, word, pick) {
-            return Some(home * SHARD_WORDS * 64 + found);
-        }
-        // The home shard comes up again at the end: only one of its stripes has been tried.
-        (0..=self.shards.len()).find_map(|step| {
-            let index = (home + step) % self.shards.len();
-            let found = self.shards[index].acquire(stripe, pick)?;
-            Some(index * SHARD_WORDS * 64 + found)
+        let (home, stripe, word) = split(pick.place(self.words));
+        self.acquire_in(home, stripe, word, pick)
+            .or_else(|| self.acquire_shard(home, stripe, pick))
+            .or_else(|| self.acquire_anywhere(home, stripe, pick))
+    }
+
+    /// Sets a bit in any shard that has room, from shard `home` on.
+    fn acquire_anywhere(&self, home: usize, stripe: usize, pick: Pick) -> Option<usize> {
+        (0..self.full.len()).find_map(|step| {
+            let word = (home / 64 + step) % self.full.len();
+            let full = self.full[word].load(Ordering::Relaxed);
+            rotated(!full, home % 64)
+                .find_map(|shard| self.acquire_shard(word * 64 + shard, stripe, pick))
         })
+    }
+
+    /// Sets a bit in any stripe of this shard that has room, from stripe `start` on.
+    fn acquire_shard(&self, shard: usize, start: usize, pick: Pick) -> Option<usize> {
+        let full = self.shards[shard].full.load(Ordering::Relaxed);
+        let start = if pick == Pick::Lowest { 0 } else { start };
+        rotated(!full, start)
+            .find_map(|stripe| self.acquire_in(shard, stripe, pick.place(WORDS), pick))
+    }
+
+    /// Sets a bit in this stripe, from word `start` on.
+    fn acquire_in(&self, shard: usize, stripe: usize, start: usize, pick: Pick) -> Option<usize> {
+        if self.shards[shard].full.load(Ordering::Relaxed) >> stripe & 1 == 1 {
+            return None;
+        }
+        let found = (0..WORDS).find_map(|step| {
+            self.acquire_word((shard, stripe, (start + step) % WORDS), u64::MAX, pick)
+        });
+        if found.is_none() {
+            self.mark_if_full(shard, stripe);
+        }
+        found
+    }
+
+    /// Sets a bit of `mask` in this word.
+    fn acquire_word(&self, at: (usize, usize, usize), mask: u64, pick: Pick) -> Option<usize> {
+        let (shard, stripe, index) = at;
+        let word = &self.shards[shard].stripes[stripe].words[index];
+        let mut seen = word.load(Ordering::Relaxed);
+        // Every turn that fails is another's success.
+        while !seen & mask != 0 {
+            let bit = pick.bit(!seen & mask);
+            let taken = seen | 1 << bit;
+            match word.compare_exchange_weak(seen, taken, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => {
+                    if taken == u64::MAX {
+                        self.mark_if_full(shard, stripe);
+                    }
+                    return Some(((shard * STRIPES + stripe) * WORDS + index) * 64 + bit as usize);
+                }
+                Err(now) => seen = now,
+            }
+        }
+        None
     }
 
     /// Sets a bit among `first..first + count` that is clear and says which.
@@ -129,9 +181,7 @@ impl Bitmap {
         let words = count.div_ceil(64);
         let start = pick.place(words);
         (0..words).find_map(|step| {
-            let (shard, stripe, word) = split(first / 64 + (start + step) % words);
-            let within = self.shards[shard].acquire_word(stripe, word, mask, pick)?;
-            Some(shard * SHARD_WORDS * 64 + within)
+            self.acquire_word(split(first / 64 + (start + step) % words), mask, pick)
         })
     }
 
@@ -139,10 +189,10 @@ impl Bitmap {
     pub(super) fn claim(&self, place: usize) -> bool {
         let (shard, stripe, word) = split(place / 64);
         let bit = 1 << (place % 64);
-        let shard = &self.shards[shard];
-        let before = shard.stripes[stripe].words[word].fetch_or(bit, Ordering::AcqRel);
+        let word = &self.shards[shard].stripes[stripe].words[word];
+        let before = word.fetch_or(bit, Ordering::AcqRel);
         if before | bit == u64::MAX && before & bit == 0 {
-            shard.mark_if_full(stripe);
+            self.mark_if_full(shard, stripe);
         }
         before & bit == 0
     }
@@ -155,12 +205,15 @@ impl Bitmap {
     pub(super) fn release(&self, place: usize) {
         let (shard, stripe, word) = split(place / 64);
         let bit = 1 << (place % 64);
-        let shard = &self.shards[shard];
-        let before = shard.stripes[stripe].words[word].fetch_and(!bit, Ordering::AcqRel);
+        let word = &self.shards[shard].stripes[stripe].words[word];
+        let before = word.fetch_and(!bit, Ordering::AcqRel);
         assert!(before & bit != 0, "released slot {place}, which nobody held");
         // Only who makes room in a full word can meet a summary bit.
         if before == u64::MAX {
-            shard.unmark(stripe);
+            fence(Ordering::SeqCst);
+            if self.shards[shard].full.load(Ordering::Relaxed) >> stripe & 1 == 1 {
+                self.unmark(shard, stripe);
+            }
         }
     }
 
@@ -178,13 +231,59 @@ impl Bitmap {
         words.map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum()
     }
 
-    /// Whether no summary bit hides a stripe that has room. Holds whenever nobody is at work.
+    /// Sets the summary bit of a stripe that is full, and that of its shard if it was the last one with room.
+    ///
+    /// Set the mark, fence, look again. Whoever makes room fences before it looks for a mark: whichever fence comes
+    /// second sees what the other side has written, so that no mark stays on what has room. It is the same for both
+    /// levels: words fill up below the marks of a shard, and those below the mark of the shard.
+    fn mark_if_full(&self, shard: usize, stripe: usize) {
+        let home = &self.shards[shard];
+        if !home.is_full(stripe) {
+            return;
+        }
+        let before = home.full.fetch_or(1 << stripe, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if !home.is_full(stripe) {
+            self.unmark(shard, stripe);
+        } else if before | 1 << stripe == u64::MAX {
+            let mark = 1 << (shard % 64);
+            self.full[shard / 64].fetch_or(mark, Ordering::Relaxed);
+            fence(Ordering::SeqCst);
+            if home.full.load(Ordering::Relaxed) != u64::MAX {
+                self.full[shard / 64].fetch_and(!mark, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Clears the summary bit of a stripe that has room again, and that of its shard if it was full.
+    fn unmark(&self, shard: usize, stripe: usize) {
+        let before = self.shards[shard].full.fetch_and(!(1 << stripe), Ordering::Relaxed);
+        if before == u64::MAX {
+            fence(Ordering::SeqCst);
+            let mark = 1 << (shard % 64);
+            if self.full[shard / 64].load(Ordering::Relaxed) & mark != 0 {
+                self.full[shard / 64].fetch_and(!mark, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Whether no summary bit hides what has room. Holds whenever nobody is at work.
     #[cfg(any(test, feature = "sim"))]
     pub(super) fn summary_is_true(&self) -> bool {
-        self.shards.iter().all(|shard| {
+        self.shards.iter().enumerate().all(|(index, shard)| {
             let full = shard.full.load(Ordering::Acquire);
-            (0..shard.stripes.len()).all(|stripe| full >> stripe & 1 == 0 || shard.is_full(stripe))
+            let above = self.full[index / 64].load(Ordering::Acquire) >> (index % 64) & 1;
+            (above == 0 || full == u64::MAX)
+                && (0..shard.stripes.len())
+                    .all(|stripe| full >> stripe & 1 == 0 || shard.is_full(stripe))
         })
+    }
+}
+
+impl Shard {
+    fn is_full(&self, stripe: usize) -> bool {
+        let mut words = self.stripes[stripe].words.iter();
+        words.all(|word| word.load(Ordering::Relaxed) == u64::MAX)
     }
 }
 
@@ -193,85 +292,18 @@ fn split(word: usize) -> (usize, usize, usize) {
     (word / SHARD_WORDS, word / WORDS % STRIPES, word % WORDS)
 }
 
-impl Shard {
-    /// Sets a bit in any stripe that has room, from stripe `start` on.
-    fn acquire(&self, start: usize, pick: Pick) -> Option<usize> {
-        let start = if pick == Pick::Lowest { 0 } else { u32::try_from(start).unwrap_or(0) };
-        let all = u64::MAX >> (STRIPES - self.stripes.len());
-        let mut open = (!self.full.load(Ordering::Relaxed) & all).rotate_right(start);
-        while open != 0 {
-            let stripe = (open.trailing_zeros() + start) as usize % STRIPES;
-            open &= open - 1;
-            if let Some(found) = self.acquire_in(stripe, pick.place(WORDS), pick) {
-                return Some(found);
-            }
-        }
-        None
-    }
+/// The marks of what does not exist, where 64 could and `count` do.
+fn beyond(count: usize) -> u64 {
+    u64::MAX.checked_shl(u32::try_from(count).unwrap_or(64)).unwrap_or(0)
+}
 
-    /// Sets a bit in this stripe, from word `start` on.
-    fn acquire_in(&self, stripe: usize, start: usize, pick: Pick) -> Option<usize> {
-        if self.full.load(Ordering::Relaxed) >> stripe & 1 == 1 {
-            return None;
-        }
-        let found = (0..WORDS)
-            .find_map(|step| self.acquire_word(stripe, (start + step) % WORDS, u64::MAX, pick));
-        if found.is_none() {
-            self.mark_if_full(stripe);
-        }
-        found
-    }
-
-    /// Sets a bit of `mask` in this word.
-    fn acquire_word(&self, stripe: usize, at: usize, mask: u64, pick: Pick) -> Option<usize> {
-        let word = &self.stripes[stripe].words[at];
-        let mut seen = word.load(Ordering::Relaxed);
-        // Every turn that fails is another's success.
-        while !seen & mask != 0 {
-            let bit = pick.bit(!seen & mask);
-            let taken = seen | 1 << bit;
-            match word.compare_exchange_weak(seen, taken, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => {
-                    if taken == u64::MAX {
-                        self.mark_if_full(stripe);
-                    }
-                    return Some((stripe * WORDS + at) * 64 + bit as usize);
-                }
-                Err(now) => seen = now,
-            }
-        }
-        None
-    }
-
-    fn is_full(&self, stripe: usize) -> bool {
-        let mut words = self.stripes[stripe].words.iter();
-        words.all(|word| word.load(Ordering::Relaxed) == u64::MAX)
-    }
-
-    /// Sets the stripe's summary bit if it is full.
-    ///
-    /// Set, fence, look again; [`unmark`](Self::unmark) clears a bit, fences and looks at the summary: whichever
-    /// fence comes second sees what the other has written, so that no mark stays on a stripe with room.
-    fn mark_if_full(&self, stripe: usize) {
-        let mark = 1 << stripe;
-        if !self.is_full(stripe) {
-            return;
-        }
-        self.full.fetch_or(mark, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        if !self.is_full(stripe) {
-            self.full.fetch_and(!mark, Ordering::Relaxed);
-        }
-    }
-
-    /// Clears the stripe's summary bit after a bit of a full word was cleared.
-    fn unmark(&self, stripe: usize) {
-        let mark = 1 << stripe;
-        fence(Ordering::SeqCst);
-        if self.full.load(Ordering::Relaxed) & mark != 0 {
-            self.full.fetch_and(!mark, Ordering::Relaxed);
-        }
-    }
+/// The places of the bits of `open`, from `start` on and around.
+fn rotated(open: u64, start: usize) -> impl Iterator<Item = usize> {
+    let start = u32::try_from(start).unwrap_or(0);
+    let first = open.rotate_right(start);
+    let rest = std::iter::successors(Some(first), |open| Some(open & open.wrapping_sub(1)));
+    rest.take_while(|&open| open != 0)
+        .map(move |open| (open.trailing_zeros() + start) as usize % 64)
 }
 
 #[cfg(all(test, not(feature = "loom")))]
@@ -308,6 +340,23 @@ mod tests {
             }
             assert!(bitmap.summary_is_true());
         }
+    }
+
+    #[test]
+    fn the_last_free_bits_are_found_wherever_the_search_begins() {
+        // 68 shards, of which all but three are full.
+        let free: BTreeSet<usize> = [5, 70_000, 70_001, 2_199_999].into();
+        let bitmap = Bitmap::new(2_200_000, |place| !free.contains(&place));
+        for _ in 0..200 {
+            let got: BTreeSet<usize> = (0..4).filter_map(|_| bitmap.acquire(random())).collect();
+            assert_eq!(got, free);
+            assert_eq!(bitmap.acquire(random()), None);
+            assert!(bitmap.summary_is_true());
+            for &place in &free {
+                bitmap.release(place);
+            }
+        }
+        assert_eq!(bitmap.acquire(Pick::Lowest), Some(5));
     }
 
     #[test]
