@@ -94,7 +94,8 @@ impl Machine {
         if terms.duration().is_some_and(|duration| began.plus(duration) <= now) {
             return Err(Ignored::TooLate);
         }
-        let lease = Lease::new(acknowledged, grant.server_id, terms, began, &mut self.random);
+        let mut lease = Lease::new(acknowledged, grant.server_id, terms, began, &mut self.random);
+        lease.network = grant.network;
         if acknowledged != requested {
             actions.push(Action::Log(Note::Differs { requested, acknowledged }));
         }

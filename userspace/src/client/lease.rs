@@ -1,6 +1,11 @@
 //! A lease as its holder sees it.
 
-use std::{fmt, net::Ipv4Addr, ops::RangeInclusive, time::Duration};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+    ops::RangeInclusive,
+    time::Duration,
+};
 
 use super::timers::{Moment, fuzzed};
 use crate::wire::portparams::PortParams;
@@ -85,6 +90,66 @@ impl Terms {
     }
 }
 
+/// The most addresses that a [`Few`] keeps.
+const FEW: usize = 4;
+
+/// A list of up to four addresses, in order; what comes after the fourth is left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Few<T>([Option<T>; FEW]);
+
+impl<T: Copy> Few<T> {
+    /// The addresses.
+    pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
+        self.0.iter().copied().flatten()
+    }
+
+    /// The first, which comes first for a reason.
+    pub fn first(&self) -> Option<T> {
+        self.iter().next()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.first().is_none()
+    }
+}
+
+impl<T> Default for Few<T> {
+    fn default() -> Self {
+        Few([const { None }; FEW])
+    }
+}
+
+impl<T> FromIterator<T> for Few<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        let mut few = Few::default();
+        for (place, item) in few.0.iter_mut().zip(items) {
+            *place = Some(item);
+        }
+        few
+    }
+}
+
+/// What a lease brings besides the address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Network {
+    /// Option 1.
+    pub subnet_mask: Option<Ipv4Addr>,
+    /// Option 3.
+    pub routers: Few<Ipv4Addr>,
+    /// Option 6.
+    pub dns_servers: Few<Ipv4Addr>,
+}
+
+/// The tunnel of a lease (RFC 8539).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Softwire {
+    /// Where the client's end is: the address that the server acknowledged in option 109.
+    pub source: Ipv6Addr,
+    /// Where the operator's end is (option 90). The first is to be used; others stand by.
+    pub border_relays: Few<Ipv6Addr>,
+}
+
 /// An acknowledged lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -102,6 +167,10 @@ pub struct Lease {
     pub rebind_at: Option<Moment>,
     /// When it ends; `None` is never.
     pub expires_at: Option<Moment>,
+    /// What came with it.
+    pub network: Network,
+    /// Its tunnel; `None` unless the client was told to agree on one.
+    pub softwire: Option<Softwire>,
 }
 
 impl Lease {
@@ -122,6 +191,8 @@ impl Lease {
             renew_at: None,
             rebind_at: None,
             expires_at: None,
+            network: Network::default(),
+            softwire: None,
         };
         let Some(whole) = terms.duration() else { return lease };
         let renewal = Duration::from_secs(terms.renewal_seconds.into());
@@ -183,6 +254,13 @@ mod tests {
                 assert!(renew.since(lease.began).abs_diff(nominal) <= nominal / 20, "{lease:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_list_of_few_keeps_the_first_four() {
+        let few: Few<u8> = (1..=6).collect();
+        assert_eq!((few.iter().collect::<Vec<_>>(), few.first()), (vec![1, 2, 3, 4], Some(1)));
+        assert!(!few.is_empty() && Few::<u8>::default().is_empty());
     }
 
     #[test]

@@ -66,6 +66,7 @@ pub enum Event<'a> {
 
 /// What the driver has to do, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there are a handful a minute, and none is kept")]
 pub enum Action {
     /// Send this UDP payload once to every destination.
     Send(Vec<u8>),

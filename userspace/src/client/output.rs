@@ -3,7 +3,7 @@
 use std::{
     fmt::Write as _,
     io::{self, Write},
-    net::Ipv4Addr,
+    net::{Ipv4Addr, Ipv6Addr},
 };
 
 use serde::Serialize;
@@ -94,6 +94,12 @@ struct Line {
     /// First and last port of each range.
     port_ranges: Vec<(u16, u16)>,
     port_count: u32,
+    subnet_mask: Option<Ipv4Addr>,
+    routers: Vec<Ipv4Addr>,
+    dns_servers: Vec<Ipv4Addr>,
+    /// Both ends of the tunnel, if they were agreed on.
+    softwire_source: Option<Ipv6Addr>,
+    border_relays: Vec<Ipv6Addr>,
     server_id: Ipv4Addr,
     /// 4294967295 never ends.
     lease_seconds: u32,
@@ -144,6 +150,13 @@ fn line(what: Happening, lease: &Lease, at: Reading) -> Line {
         psid_length: params.map(|params| params.psid_length),
         port_ranges: ranges.iter().map(|range| (*range.start(), *range.end())).collect(),
         port_count: lease.assignment.port_count(),
+        subnet_mask: lease.network.subnet_mask,
+        routers: lease.network.routers.iter().collect(),
+        dns_servers: lease.network.dns_servers.iter().collect(),
+        softwire_source: lease.softwire.map(|softwire| softwire.source),
+        border_relays: lease
+            .softwire
+            .map_or_else(Vec::new, |softwire| softwire.border_relays.iter().collect()),
         server_id: lease.server_id,
         lease_seconds: lease.terms.lease_seconds,
         renew_seconds: ends.then_some(lease.terms.renewal_seconds),
@@ -175,6 +188,12 @@ fn describe(what: Happening, lease: &Lease) -> String {
     if let (Some(last), true) = (ranges.last(), ranges.len() > RANGES_SHOWN) {
         let _ = write!(text, " ... {}-{} ({} ranges)", last.start(), last.end(), ranges.len());
     }
+    if let Some(softwire) = lease.softwire {
+        let _ = write!(text, "\n  softwire from {}", softwire.source);
+        for relay in softwire.border_relays.iter() {
+            let _ = write!(text, " to {relay}");
+        }
+    }
     let terms = lease.terms;
     if terms.lease_seconds == INFINITE {
         let _ = write!(text, "\n  lease without end, server {}", lease.server_id);
@@ -194,7 +213,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        client::lease::{Assignment, Terms},
+        client::lease::{Assignment, Softwire, Terms},
         wire::portparams::PortParams,
     };
 
@@ -212,6 +231,11 @@ mod tests {
         lease
     }
 
+    fn softwire() -> Softwire {
+        let border_relays = ["2001:db8::b1".parse().unwrap()].into_iter().collect();
+        Softwire { source: "2001:db8::2".parse().unwrap(), border_relays }
+    }
+
     fn written(format: Format, what: Happening, lease: &Lease) -> String {
         let mut out = Vec::new();
         let at = Reading { now: Moment(7000), unix_ms: 1_700_000_002_500 };
@@ -227,6 +251,9 @@ mod tests {
           252 ports: 1232-1235 2256-2259 3280-3283 ... 64720-64723 (63 ranges)
           lease 3600 s, renew after 1800 s, rebind after 3150 s, server 192.0.2.254
         ");
+        let tunneled = Lease { softwire: Some(softwire()), ..lease };
+        let text = written(Format::Text, Happening::Obtained, &tunneled);
+        assert!(text.contains("\n  softwire from 2001:db8::2 to 2001:db8::b1\n"), "{text}");
         let lost = written(Format::Text, Happening::Lost(Loss::Expired), &lease);
         assert_eq!(lost, "lost 192.0.2.18 PSID 52 (offset 6, length 8): expired\n");
     }
@@ -249,11 +276,15 @@ mod tests {
 
     #[test]
     fn a_line_of_json_has_ports_and_times() {
-        let lease = lease(PortParams::new(0, 6, 1), 3600);
+        let mut lease = lease(PortParams::new(0, 6, 1), 3600);
+        lease.network.dns_servers = [Ipv4Addr::new(192, 0, 2, 53)].into_iter().collect();
+        lease.softwire = Some(softwire());
         let expected = json!({
             "event": "obtained", "address": "192.0.2.18", "shared": true,
             "psid": 1, "offset": 0, "psid_length": 6,
             "port_ranges": [[1024, 2047]], "port_count": 1024, "server_id": "192.0.2.254",
+            "subnet_mask": null, "routers": [], "dns_servers": ["192.0.2.53"],
+            "softwire_source": "2001:db8::2", "border_relays": ["2001:db8::b1"],
             "lease_seconds": 3600, "renew_seconds": 1800, "rebind_seconds": 3150,
             "obtained_at": 1_700_000_000, "renew_at": 1_700_001_800,
             "rebind_at": 1_700_003_150, "expires_at": 1_700_003_600,

@@ -2,10 +2,13 @@
 
 use std::{fmt, net::Ipv4Addr};
 
-use super::messages::Sender;
+use super::{
+    lease::{Few, Network},
+    messages::Sender,
+};
 use crate::wire::{
     Malformed,
-    dhcpv4::{MessageType, PortParamsField, View},
+    dhcpv4::{self, MessageType, PortParamsField, View},
     dhcpv6::Response,
 };
 
@@ -89,6 +92,8 @@ pub struct Grant {
     pub renewal_seconds: Option<u32>,
     /// Option 59.
     pub rebinding_seconds: Option<u32>,
+    /// Options 1, 3 and 6.
+    pub network: Network,
 }
 
 impl Reply {
@@ -137,7 +142,24 @@ fn grant(view: &View<'_>, server_id: Ipv4Addr) -> Result<Grant, Ignored> {
         lease_seconds: lease_seconds.ok_or(Ignored::NoLeaseTime)?,
         renewal_seconds: view.renewal_seconds(),
         rebinding_seconds: view.rebinding_seconds(),
+        network: Network {
+            subnet_mask: addresses(view, dhcpv4::OPTION_SUBNET_MASK).first(),
+            routers: addresses(view, dhcpv4::OPTION_ROUTER),
+            dns_servers: addresses(view, dhcpv4::OPTION_DNS_SERVERS),
+        },
     })
+}
+
+/// The addresses of an option that is a list of them; none if its length is not a multiple of four.
+fn addresses(view: &View<'_>, code: u8) -> Few<Ipv4Addr> {
+    let octets: Vec<u8> = view
+        .option(code)
+        .map(|value| value.pieces().flatten().copied().collect())
+        .unwrap_or_default();
+    match octets.as_chunks::<4>() {
+        (addresses, []) => addresses.iter().map(|octets| Ipv4Addr::from(*octets)).collect(),
+        _ => Few::default(),
+    }
 }
 
 /// Whether a host can have this address. Private ones are as good as others.

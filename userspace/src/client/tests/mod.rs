@@ -95,6 +95,8 @@ pub(super) struct Answer {
     identifier: Option<Vec<u8>>,
     /// Octets of option 159, true or false.
     port_params: Option<Vec<u8>>,
+    /// Other DHCPv4 options.
+    options: Vec<(u8, Vec<u8>)>,
     /// In place of the query's.
     xid: Option<u32>,
     chaddr: Option<[u8; 16]>,
@@ -111,6 +113,7 @@ impl Answer {
             rebinding: None,
             identifier: Some(IDENTIFIER.to_vec()),
             port_params: assignment.port_params.map(|params| params.encode().to_vec()),
+            options: Vec::new(),
             xid: None,
             chaddr: None,
         }
@@ -171,6 +174,9 @@ impl Answer {
         }
         if let Some(octets) = &self.port_params {
             dhcpv4::put_option(&mut w, dhcpv4::OPTION_PORT_PARAMS, octets);
+        }
+        for (code, content) in &self.options {
+            dhcpv4::put_option(&mut w, *code, content);
         }
         dhcpv4::put_end(&mut w);
         envelope.finish(&mut w);

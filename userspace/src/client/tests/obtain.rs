@@ -362,3 +362,23 @@ fn a_transmission_to_many_servers_counts_as_many() {
     // 5 are left of 20 and 4 are gained until it is due: the rest has to be waited for.
     assert!(seconds_between(&first, &second) >= 10.0);
 }
+
+#[test]
+fn what_else_the_ack_configures_comes_with_the_lease() {
+    let mut bench = Bench::start(config(), Memory::Nothing);
+    let discover = bench.next_sent();
+    bench.hear(&Answer::offer(whole()).to(&discover));
+    let request = bench.next_sent();
+    let mut ack = Answer::ack(whole());
+    ack.options = vec![
+        (dhcpv4::OPTION_SUBNET_MASK, vec![255, 255, 255, 0]),
+        (dhcpv4::OPTION_ROUTER, vec![192, 0, 2, 1, 9]),
+        (dhcpv4::OPTION_DNS_SERVERS, (1..=24).collect()),
+    ];
+    bench.hear(&ack.to(&request));
+    let network = bench.lease().network;
+    assert_eq!(network.subnet_mask, Some(Ipv4Addr::new(255, 255, 255, 0)));
+    assert!(network.routers.is_empty(), "five octets are no list of addresses");
+    let servers: Vec<u8> = network.dns_servers.iter().map(|address| address.octets()[0]).collect();
+    assert_eq!(servers, [1, 5, 9, 13], "the first four");
+}
