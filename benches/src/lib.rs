@@ -8,6 +8,7 @@ use std::{
 use portlease::{
     engine::{
         Engine, Verdict,
+        options::OptionSet,
         policy::{BindSource, Link, Match, Policy, Prefer, PsidChoice, Times},
     },
     lease::{
@@ -240,8 +241,13 @@ fn policy() -> Policy {
             shared: vec![PoolId(0)],
             full: Vec::new(),
             prefer: Prefer::Shared,
+            options: OptionSet::default(),
         }],
         matches: vec![(Match::default(), LinkId(0))],
+        pool_options: Vec::new(),
+        reservation_options: Vec::new(),
+        extend_leases: true,
+        answer_inform_without_159: false,
         accept_renew_without_159: false,
         bind_source: BindSource::Log,
         ignore_159: false,

@@ -34,7 +34,7 @@ pub(super) fn answer(
         .ok_or(Refusal::PoolExhausted)?;
     let seconds = offered_seconds(engine, exchange, &client, &offer);
     drop(client);
-    let terms = Terms { tuple: offer.tuple, seconds };
+    let terms = Terms { pool: offer.at.pool, tuple: offer.tuple, seconds, softwire: None };
     Ok(Verdict::Reply(reply::lease(&engine.policy, exchange, MessageType::Offer, terms, out)?))
 }
 

@@ -7,6 +7,8 @@
 pub mod choose;
 mod discover;
 mod exchange;
+mod fill;
+pub mod options;
 pub mod policy;
 pub mod reason;
 mod release;
@@ -40,7 +42,7 @@ use crate::{
     },
 };
 
-pub use self::reply::Reply;
+pub use self::reply::{Omitted, Reply};
 
 /// What becomes of a datagram.
 #[derive(Debug)]

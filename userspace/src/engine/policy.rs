@@ -2,7 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::lease::{key::LinkId, pool::PoolId};
+use super::options::{NO_OPTIONS, OptionSet};
+use crate::lease::{key::LinkId, pool::PoolId, record::Tuple};
 
 /// Which kind of lease a client that can take either gets first (RFC 7618 §8 leaves it to policy).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -63,6 +64,8 @@ pub struct Link {
     pub full: Vec<PoolId>,
     /// For clients that can take either.
     pub prefer: Prefer,
+    /// Options for clients of which no more is known than that they are here.
+    pub options: OptionSet,
 }
 
 /// An IPv6 prefix without host bits.
@@ -114,6 +117,14 @@ pub struct Policy {
     pub links: Vec<Link>,
     /// Which packets belong to which link.
     pub matches: Vec<(Match, LinkId)>,
+    /// Options that come with a lease of a pool, by its number; none for pools beyond the end.
+    pub pool_options: Vec<OptionSet>,
+    /// Options that come with a reserved tuple in place of its pool's, in the order of tuples.
+    pub reservation_options: Vec<(Tuple, OptionSet)>,
+    /// Renewals move the end of a lease; otherwise they are answered with the time that remains (RFC 2131 §4.3.2).
+    pub extend_leases: bool,
+    /// Answer an INFORM without option 159 in its list also where only shared addresses are.
+    pub answer_inform_without_159: bool,
     /// RENEWING without option 159 by the owner of exactly that address: extend it instead of a NAK.
     pub accept_renew_without_159: bool,
     /// What to do when a client reboots from another source.
@@ -126,6 +137,18 @@ pub struct Policy {
     pub reply_to_source_port: bool,
     /// Pad DHCPv4 messages to the 300 octets of BOOTP (RFC 1542 §2.1).
     pub pad_to_300: bool,
+}
+
+impl Policy {
+    /// Options that come with a lease of `tuple`, which is of `pool`.
+    pub fn options_of(&self, pool: PoolId, tuple: Tuple) -> &OptionSet {
+        let reserved = self.reservation_options.binary_search_by_key(&tuple, |(tuple, _)| *tuple);
+        let reserved = reserved.ok().and_then(|at| self.reservation_options.get(at));
+        match reserved {
+            Some((_, options)) => options,
+            None => self.pool_options.get(usize::from(pool.0)).unwrap_or(&NO_OPTIONS),
+        }
+    }
 }
 
 #[cfg(test)]

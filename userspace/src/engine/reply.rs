@@ -1,10 +1,17 @@
 //! Writes a DHCPv4 reply, in its DHCPv4-response, in its relay-replies, straight into the caller's buffer.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{exchange::Exchange, policy::Policy, reason::Refusal, times};
+use super::{
+    exchange::Exchange,
+    fill::{self, Essentials},
+    options::{NO_OPTIONS, OptionSet},
+    policy::Policy,
+    reason::Refusal,
+    times,
+};
 use crate::{
-    lease::record::Tuple,
+    lease::{pool::PoolId, record::Tuple},
     wire::{
         dhcpv4::{self, Header, MessageType},
         dhcpv6::{self, CLIENT_PORT, SERVER_PORT},
@@ -22,25 +29,33 @@ pub struct Reply {
     pub port: u16,
     /// OFFER, ACK or NAK.
     pub kind: MessageType,
+    /// What the client's limit left no room for.
+    pub omitted: Omitted,
+}
+
+/// What was left out of a reply for want of room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Omitted {
+    /// Configured options that the client asked for.
+    pub options: bool,
+    /// Relay Agent Information (RFC 3046 §2.2).
+    pub relay_information: bool,
 }
 
 /// What a reply says of a lease.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terms {
+    /// Where it is leased from.
+    pub pool: PoolId,
     /// What is leased.
     pub tuple: Tuple,
     /// For how long, in seconds.
     pub seconds: u32,
+    /// The softwire's IPv6 source address, if the lease has one (RFC 8539 §8).
+    pub softwire: Option<Ipv6Addr>,
 }
 
-/// Octets of IPv4 and UDP header that a limit of option 57 includes (RFC 2132 §9.10 leaves it open; the
-/// conservative reading).
-const HEADERS: usize = 28;
-
-/// The message size that every client must accept (RFC 2131 §2).
-const MESSAGE_SIZE_MIN: u16 = 576;
-
-/// Options of an OFFER or an ACK.
+/// An OFFER or an ACK.
 pub(super) fn lease(
     policy: &Policy,
     exchange: &Exchange<'_>,
@@ -54,21 +69,22 @@ pub(super) fn lease(
         _ => Ipv4Addr::UNSPECIFIED,
     };
     let header = header(exchange, kind, ciaddr, terms.tuple.address);
-    write(policy, exchange, &header, kind, out, |w| {
-        dhcpv4::put_u32(w, dhcpv4::OPTION_LEASE_TIME, terms.seconds);
-        if let Some((renewal, rebinding)) = times::renewal_and_rebinding(terms.seconds) {
-            dhcpv4::put_u32(w, dhcpv4::OPTION_RENEWAL_TIME, renewal);
-            dhcpv4::put_u32(w, dhcpv4::OPTION_REBINDING_TIME, rebinding);
-        }
-        put_client_identifier(w, exchange);
-        if terms.tuple.psid_length != 0 {
-            let Tuple { offset, psid_length, psid, .. } = terms.tuple;
-            dhcpv4::put_port_params(w, PortParams { offset, psid_length, psid });
-        }
-    })
+    let Tuple { offset, psid_length, psid, .. } = terms.tuple;
+    let times = times::renewal_and_rebinding(terms.seconds);
+    // req-S62 (RFC 2131 §4.3.1): an OFFER and an ACK of a REQUEST bear the lease time, T1 and T2.
+    let essentials = Essentials {
+        lease_seconds: Some(terms.seconds),
+        renewal_seconds: times.map(|(renewal, _)| renewal),
+        rebinding_seconds: times.map(|(_, rebinding)| rebinding),
+        client_identifier: exchange.message.client_identifier(),
+        softwire: terms.softwire,
+        port_params: (psid_length != 0).then_some(PortParams { offset, psid_length, psid }),
+    };
+    let options = policy.options_of(terms.pool, terms.tuple);
+    write(policy, exchange, &header, kind, essentials, options, out)
 }
 
-/// A NAK: nothing but who says it and to whom (RFC 2131 Table 3, RFC 6842 §3).
+/// A NAK: nothing but who says it and to whom.
 pub(super) fn refusal(
     policy: &Policy,
     exchange: &Exchange<'_>,
@@ -76,14 +92,14 @@ pub(super) fn refusal(
 ) -> Result<Reply, Refusal> {
     let nobody = Ipv4Addr::UNSPECIFIED;
     let header = header(exchange, MessageType::Nak, nobody, nobody);
-    write(policy, exchange, &header, MessageType::Nak, out, |w| put_client_identifier(w, exchange))
+    let essentials = identity(exchange);
+    write(policy, exchange, &header, MessageType::Nak, essentials, &NO_OPTIONS, out)
 }
 
-/// The client identifier goes back unaltered, and only if it came (RFC 6842 §3).
-fn put_client_identifier(w: &mut Writer<'_>, exchange: &Exchange<'_>) {
-    if let Some(identifier) = exchange.message.client_identifier() {
-        dhcpv4::put_value(w, dhcpv4::OPTION_CLIENT_ID, &identifier);
-    }
+/// req-S61 (RFC 6842 §3): the identifier goes back unaltered, and only if it came.
+fn identity<'a>(exchange: &Exchange<'a>) -> Essentials<'a> {
+    let client_identifier = exchange.message.client_identifier();
+    Essentials { client_identifier, ..Essentials::default() }
 }
 
 /// The fixed fields of a reply (RFC 2131 Table 3).
@@ -111,18 +127,6 @@ fn header(
     }
 }
 
-/// Option 82 goes back whole, as the last option; if it does not fit, not at all (RFC 3046 §2.2).
-fn put_relay_agent_information(w: &mut Writer<'_>, exchange: &Exchange<'_>, start: usize) {
-    let Some(information) = exchange.message.relay_agent_information() else { return };
-    let limit = usize::from(exchange.message.max_message_size().unwrap_or(0).max(MESSAGE_SIZE_MIN));
-    let written = w.len() - start;
-    // Two octets of code and length for every 255 of value, and the End option.
-    let needed = information.len() + 2 * information.len().div_ceil(255) + 1;
-    if written + needed <= limit - HEADERS {
-        dhcpv4::put_value(w, dhcpv4::OPTION_RELAY_INFORMATION, &information);
-    }
-}
-
 /// RFC 9915 §7.2: clients listen on 546, relays on 547; RFC 8357 §5.2 lets a relay name its source port.
 fn port(policy: &Policy, exchange: &Exchange<'_>) -> u16 {
     if exchange.relays.is_empty() {
@@ -139,8 +143,9 @@ fn write(
     exchange: &Exchange<'_>,
     header: &Header,
     kind: MessageType,
+    essentials: Essentials<'_>,
+    configured: &OptionSet,
     out: &mut [u8],
-    options: impl FnOnce(&mut Writer<'_>),
 ) -> Result<Reply, Refusal> {
     let mut w = Writer::new(out);
     let envelope = dhcpv6::begin_response(&mut w, exchange.relays);
@@ -148,13 +153,11 @@ fn write(
     header.emit(&mut w);
     dhcpv4::put_message_type(&mut w, kind);
     dhcpv4::put_address(&mut w, dhcpv4::OPTION_SERVER_ID, policy.server_id);
-    options(&mut w);
-    put_relay_agent_information(&mut w, exchange, start);
-    dhcpv4::put_end(&mut w);
+    let omitted = fill::put_options(&mut w, exchange, start, essentials, configured);
     if policy.pad_to_300 {
         dhcpv4::pad_to(&mut w, start, dhcpv4::BOOTP_LENGTH_MIN);
     }
     envelope.finish(&mut w);
     let length = w.finish().ok_or(Refusal::ReplyTooLarge)?;
-    Ok(Reply { length, port: port(policy, exchange), kind })
+    Ok(Reply { length, port: port(policy, exchange), kind, omitted })
 }

@@ -242,7 +242,7 @@ fn commit(
     let tuple = engine.leases.pools().tuple_of(at);
     let usual = times::granted_seconds(&engine.policy.times, exchange.message.lease_seconds());
     let early = early_seconds(engine, exchange, client, at, usual);
-    let terms = Terms { tuple, seconds: early.unwrap_or(usual) };
+    let terms = Terms { pool: at.pool, tuple, seconds: early.unwrap_or(usual), softwire: None };
     let reply = reply::lease(&engine.policy, exchange, MessageType::Ack, terms, out)?;
     if early.is_some() {
         return Ok(Verdict::Reply(reply));

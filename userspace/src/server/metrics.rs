@@ -3,7 +3,10 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::{engine::reason::Reason, wire::dhcpv4::MessageType};
+use crate::{
+    engine::{Omitted, reason::Reason},
+    wire::dhcpv4::MessageType,
+};
 
 macro_rules! tallies {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
@@ -32,6 +35,10 @@ tallies! {
     Acks = "acks",
     /// A NAK was made.
     Naks = "naks",
+    /// A reply had no room for configured options that its client asked for.
+    OptionsOmitted = "options-omitted",
+    /// A reply had no room for the relay's Relay Agent Information (RFC 3046 §2.2).
+    RelayInformationOmitted = "relay-info-omitted",
     /// A promise was made that needs no reply: a RELEASE.
     Silent = "promises-without-reply",
     /// A record went to the journal.
@@ -86,8 +93,14 @@ impl Counters {
         increase(&self.tallies[tally as usize], times);
     }
 
-    /// Counts a reply by its type.
-    pub fn reply(&self, kind: MessageType) {
+    /// Counts a reply by its type, and what it had no room for.
+    pub fn reply(&self, kind: MessageType, omitted: Omitted) {
+        if omitted.options {
+            self.count(Tally::OptionsOmitted);
+        }
+        if omitted.relay_information {
+            self.count(Tally::RelayInformationOmitted);
+        }
         match kind {
             MessageType::Offer => self.count(Tally::Offers),
             MessageType::Nak => self.count(Tally::Naks),
@@ -178,7 +191,7 @@ mod tests {
         let (one, two) = (Counters::default(), Counters::default());
         one.count(Tally::Datagrams);
         two.add(Tally::Datagrams, 2);
-        two.reply(MessageType::Nak);
+        two.reply(MessageType::Nak, Omitted::default());
         two.refused(Refusal::PoolExhausted.into());
         let mut snapshot = Snapshot::default();
         snapshot.add_worker(&one);

@@ -116,13 +116,13 @@ impl<R> Handler<R> for Desk<R> {
                 self.around.counters.refused(reason);
                 Disposal::Discard
             }
-            Verdict::Reply(Reply { length, port, kind }) => {
-                self.around.counters.reply(kind);
+            Verdict::Reply(Reply { length, port, kind, omitted }) => {
+                self.around.counters.reply(kind, omitted);
                 Disposal::Send { length, port }
             }
             Verdict::Promise { records, reply } => match (self.promise(&records), reply) {
-                (true, Some(Reply { length, port, kind })) => {
-                    self.around.counters.reply(kind);
+                (true, Some(Reply { length, port, kind, omitted })) => {
+                    self.around.counters.reply(kind, omitted);
                     Disposal::Park { length, port }
                 }
                 (true, None) => {

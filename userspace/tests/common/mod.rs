@@ -7,6 +7,7 @@ use std::{net::Ipv4Addr, net::Ipv6Addr, sync::Arc};
 use portlease::{
     engine::{
         Engine, Verdict,
+        options::OptionSet,
         policy::{BindSource, Link, Match, Policy, Prefer, Prefix, PsidChoice, Times},
     },
     lease::{
@@ -78,6 +79,7 @@ pub fn reference_policy() -> Policy {
         shared: shared.iter().copied().map(PoolId).collect(),
         full: full.iter().copied().map(PoolId).collect(),
         prefer: Prefer::Shared,
+        options: OptionSet::default(),
     };
     let prefix = |link: u16| Some(Prefix { address: network(link), length: 64 });
     let matches = (L1..=L4).flat_map(|link| {
@@ -103,6 +105,10 @@ pub fn reference_policy() -> Policy {
             link("L4", &[3], &[4]),
         ],
         matches: matches.collect(),
+        pool_options: Vec::new(),
+        reservation_options: Vec::new(),
+        extend_leases: true,
+        answer_inform_without_159: false,
         accept_renew_without_159: false,
         bind_source: BindSource::Log,
         ignore_159: false,

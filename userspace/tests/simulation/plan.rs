@@ -3,7 +3,10 @@
 use std::{net::Ipv4Addr, sync::Arc};
 
 use portlease::{
-    engine::policy::{Link, Match, Policy, Prefer, Prefix, Times},
+    engine::{
+        options::OptionSet,
+        policy::{Link, Match, Policy, Prefer, Prefix, Times},
+    },
     lease::{
         Settings,
         geometry::PoolSpec,
@@ -129,6 +132,7 @@ impl Plan {
             shared: pools_of(*link, true),
             full: pools_of(*link, false),
             prefer: self.prefer,
+            options: OptionSet::default(),
         };
         let matches = self.links.iter().flat_map(|&link| {
             let prefix = Some(Prefix { address: network(link), length: 64 });

@@ -5,7 +5,10 @@ use std::ops::{Range, RangeInclusive};
 
 use toml::Spanned;
 
-use crate::engine::policy::{Link, Match, Prefer};
+use crate::engine::{
+    options::OptionSet,
+    policy::{Link, Match, Prefer},
+};
 use crate::lease::{
     geometry::{Geometry, PoolSpec},
     key::LinkId,
@@ -133,7 +136,8 @@ impl Links {
         if link.pool.is_empty() {
             context.problems.add(span, "no pool", "one [[link.pool]] or more");
         }
-        self.links.push(Link { name, shared: Vec::new(), full: Vec::new(), prefer });
+        let options = OptionSet::default();
+        self.links.push(Link { name, shared: Vec::new(), full: Vec::new(), prefer, options });
         for pool in &link.pool {
             self.add_pool(pool, id, context);
         }

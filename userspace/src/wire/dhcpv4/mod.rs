@@ -70,6 +70,8 @@ pub const OPTION_VENDOR_CLASS: u8 = 60;
 pub const OPTION_CLIENT_ID: u8 = 61;
 /// Relay Agent Information (RFC 3046).
 pub const OPTION_RELAY_INFORMATION: u8 = 82;
+/// A softwire's IPv6 source address: `OPTION_DHCP4O6_S46_SADDR` (RFC 8539 §6.2).
+pub const OPTION_SOFTWIRE_SOURCE: u8 = 109;
 /// Address and port set: `OPTION_V4_PORTPARAMS` (RFC 7618 §9).
 pub const OPTION_PORT_PARAMS: u8 = 159;
 /// End: one octet, no length (RFC 2132 §3.2).
