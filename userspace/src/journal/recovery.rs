@@ -20,6 +20,9 @@ use crate::lease::record::Record;
 /// Blocks read at once: four megabytes.
 const WINDOW_BLOCKS: u32 = 4 * BATCH_BLOCKS_MAX;
 
+/// No log gets so far, and numbers below it can be counted on from.
+const SEQUENCE_END: u64 = 1 << 63;
+
 /// A header, and where it stands.
 #[derive(Clone, Copy, Debug)]
 struct Found {
@@ -119,7 +122,7 @@ impl<'s, S: Storage> Reader<'s, S> {
             let header = Header::read(self.read(Extent { start: block, blocks: 1 })?, epoch);
             let here = header.map(|header| Found { start: block, header });
             match here {
-                Some(here) if here.extent().end() <= self.blocks => {
+                Some(here) if self.can_be(&here) => {
                     block = here.extent().end();
                     found.push(here);
                 }
@@ -128,6 +131,15 @@ impl<'s, S: Storage> Reader<'s, S> {
         }
         found.sort_by_key(|found| (found.header.sequence, found.start));
         Ok(found)
+    }
+
+    /// Whether a batch can be like this: inside the ring, and needing no more others than the ring has room for.
+    /// A header whose checksum is right by chance or malice must not make the walk endless.
+    fn can_be(&self, found: &Found) -> bool {
+        let Header { sequence, oldest, .. } = found.header;
+        found.extent().end() <= self.blocks
+            && sequence - oldest < u64::from(self.blocks)
+            && sequence < SEQUENCE_END
     }
 
     /// The newest whole batch. One torn batch may follow it.
@@ -152,8 +164,10 @@ impl<'s, S: Storage> Reader<'s, S> {
         if last <= newest.header.sequence + 1 {
             chain.torn = faults.pop();
         } else {
-            // A batch is begun only when the one before it is durable: these were acknowledged.
-            for sequence in newest.header.sequence + 1..last {
+            // A batch is begun only when the one before it is durable: these were acknowledged. Of more than the
+            // ring has room for, the last ones are named.
+            let first = last.saturating_sub(u64::from(self.blocks));
+            for sequence in first.max(newest.header.sequence + 1)..last {
                 let at = newest.extent().end();
                 let fault = faults.iter().find(|fault| fault.sequence == sequence).cloned();
                 self.lose(chain, fault.unwrap_or_else(|| missing(sequence, at)))?;

@@ -56,9 +56,9 @@ enum Found {
 }
 
 impl Superblock {
-    /// Octets of the whole ring.
+    /// Octets of the whole ring; more than any file has if the number of blocks makes no sense.
     pub(super) fn octets(&self) -> u64 {
-        (SUPERBLOCKS + self.blocks) * BLOCK_OCTETS as u64
+        self.blocks.saturating_add(SUPERBLOCKS).saturating_mul(BLOCK_OCTETS as u64)
     }
 
     /// Writes both copies, one after the other, each durable before the next.
