@@ -252,6 +252,9 @@ fn policy() -> Policy {
         bind_source: BindSource::Log,
         ignore_159: false,
         psid_choice: PsidChoice::Random,
+        softwire: None,
+        information: None,
+        server_duid: None,
         reply_to_source_port: false,
         pad_to_300: false,
     }

@@ -8,6 +8,7 @@ pub mod choose;
 mod discover;
 mod exchange;
 mod fill;
+mod information;
 pub mod options;
 pub mod policy;
 pub mod reason;
@@ -37,12 +38,12 @@ use crate::{
     wire::{
         datagram::Datagram,
         dhcpv4::{MessageType, View},
-        dhcpv6::Query,
+        dhcpv6::Request,
         portparams::PortParams,
     },
 };
 
-pub use self::reply::{Omitted, Reply};
+pub use self::reply::{Omitted, Reply, ReplyKind};
 
 /// What becomes of a datagram.
 #[derive(Debug)]
@@ -70,6 +71,7 @@ pub struct Engine {
     chooser: Chooser,
     leases: Arc<Leases>,
     secret: IdentitySecret,
+    information: Option<information::Service>,
 }
 
 impl Engine {
@@ -77,7 +79,13 @@ impl Engine {
     /// `leases`, and `secret` is the one that the leases' identities were made with.
     pub fn new(policy: Policy, leases: Arc<Leases>, secret: IdentitySecret) -> Engine {
         let chooser = Chooser::new(&policy.matches);
-        Engine { policy, chooser, leases, secret }
+        let information = information::Service::new(&policy, &secret);
+        Engine { policy, chooser, leases, secret, information }
+    }
+
+    /// The DUID of Replies; none if no Information-request is answered.
+    pub fn server_duid(&self) -> Option<&[u8]> {
+        self.information.as_ref().map(information::Service::duid)
     }
 
     /// The leases it decides over.
@@ -113,7 +121,12 @@ impl Engine {
         if datagram.peer_port == 0 || datagram.peer.is_unspecified() {
             return Err(Refusal::BadSource.into());
         }
-        let query = Query::parse(datagram.payload)?;
+        let query = match Request::parse(datagram.payload)? {
+            Request::Query(query) => query,
+            Request::Information(request) => {
+                return information::answer(self, datagram, &request, out);
+            }
+        };
         let message = View::parse_request(query.message)?;
         let attachment = attachment(datagram, query.relays);
         let link = self.chooser.choose(&attachment).ok_or(Refusal::NoAttachment)?;

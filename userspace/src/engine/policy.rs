@@ -3,7 +3,10 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::options::{NO_OPTIONS, OptionSet};
-use crate::lease::{key::LinkId, pool::PoolId, record::Tuple};
+use crate::{
+    lease::{key::LinkId, pool::PoolId, record::Tuple},
+    wire::dhcpv6::softwire::{BindPrefix, Binding},
+};
 
 /// Which kind of lease a client that can take either gets first (RFC 7618 §8 leaves it to policy).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -100,6 +103,41 @@ pub struct Match {
     pub remote_id: Option<Vec<u8>>,
 }
 
+/// Where the ends of softwires are (RFC 8539).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Softwire {
+    /// Addresses of border relays: option 90 of a response.
+    pub border_relays: Vec<Ipv6Addr>,
+    /// Where clients shall take their softwire address from: option 137 of a response.
+    pub bind_prefix: Option<BindPrefix>,
+}
+
+/// What clients are told that ask for configuration only, by Information-request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Information {
+    /// Servers for DHCPv4-queries, option 88; none: those that the multicast group reaches.
+    pub servers: Vec<Ipv6Addr>,
+    /// After how many seconds a client asks again: option 32.
+    pub refresh_seconds: u32,
+    /// The longest that a client waits between two attempts, in seconds: option 83.
+    pub retry_seconds_max: Option<u32>,
+    /// Addresses of border relays: option 90 at top level.
+    pub border_relays: Vec<Ipv6Addr>,
+    /// What a lightweight 4over6 client needs: option 96.
+    pub lightweight: Option<Lightweight>,
+    /// Softwire mechanisms by their option codes, the preferred one first: option 111.
+    pub priority: Vec<u16>,
+}
+
+/// The content of option 96 (RFC 7598 §5.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lightweight {
+    /// Addresses of border relays, at least one.
+    pub border_relays: Vec<Ipv6Addr>,
+    /// The same for every client that asks.
+    pub binding: Option<Binding>,
+}
+
 /// The whole compiled configuration of the engine.
 #[derive(Clone, Debug)]
 #[expect(
@@ -133,6 +171,12 @@ pub struct Policy {
     pub ignore_159: bool,
     /// How port sets are picked.
     pub psid_choice: PsidChoice,
+    /// What responses say of softwires to clients that ask; none: nothing.
+    pub softwire: Option<Softwire>,
+    /// What Information-requests are answered with; none: they are not answered.
+    pub information: Option<Information>,
+    /// The DUID that Replies bear; none: one made of the store's secret.
+    pub server_duid: Option<Vec<u8>>,
     /// Reply to a direct client's UDP source port instead of 546.
     pub reply_to_source_port: bool,
     /// Pad DHCPv4 messages to the 300 octets of BOOTP (RFC 1542 §2.1).

@@ -57,6 +57,14 @@ reasons! {
     ReleaseMismatch = "release-mismatch",
     /// A RELEASE of a lease that had already ended.
     ReleaseRepeated = "release-repeated",
+    /// An Information-request, and the configuration says nothing about those.
+    InformationOff = "information-off",
+    /// An Information-request for another server (RFC 8415 §16.12).
+    InformationOtherServer = "information-other-server",
+    /// An Information-request with an Identity Association, which it may not have (RFC 8415 §16.12).
+    InformationWithIa = "information-with-ia",
+    /// An Information-request that its client sent to a unicast address (RFC 8415 §16).
+    InformationUnicast = "information-unicast",
     /// The reply does not fit the frame.
     ReplyTooLarge = "reply-too-large",
 }

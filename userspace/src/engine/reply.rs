@@ -13,8 +13,9 @@ use super::{
 use crate::{
     lease::{pool::PoolId, record::Tuple},
     wire::{
+        datagram::Datagram,
         dhcpv4::{self, Header, MessageType},
-        dhcpv6::{self, CLIENT_PORT, SERVER_PORT},
+        dhcpv6::{self, CLIENT_PORT, Relays, SERVER_PORT},
         portparams::PortParams,
         writer::Writer,
     },
@@ -27,10 +28,19 @@ pub struct Reply {
     pub length: usize,
     /// UDP port it goes to: the client's, the relay's, or what RFC 8357 says.
     pub port: u16,
-    /// OFFER, ACK or NAK.
-    pub kind: MessageType,
+    /// What it says.
+    pub kind: ReplyKind,
     /// What the client's limit left no room for.
     pub omitted: Omitted,
+}
+
+/// What a reply is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyKind {
+    /// A DHCPv4-response: OFFER, ACK or NAK.
+    Dhcpv4(MessageType),
+    /// A Reply to an Information-request.
+    Information,
 }
 
 /// What was left out of a reply for want of room.
@@ -127,12 +137,14 @@ fn header(
     }
 }
 
-/// RFC 9915 §7.2: clients listen on 546, relays on 547; RFC 8357 §5.2 lets a relay name its source port.
-fn port(policy: &Policy, exchange: &Exchange<'_>) -> u16 {
-    if exchange.relays.is_empty() {
-        if policy.reply_to_source_port { exchange.datagram.peer_port } else { CLIENT_PORT }
-    } else if exchange.relays.relay_port() {
-        exchange.datagram.peer_port
+/// The UDP port to which the answer to `datagram` goes.
+pub(super) fn port(policy: &Policy, datagram: &Datagram<'_>, relays: Relays<'_>) -> u16 {
+    // req-S18 (RFC 9915 §7.2): clients listen on 546, relays and servers on 547.
+    if relays.is_empty() {
+        if policy.reply_to_source_port { datagram.peer_port } else { CLIENT_PORT }
+    } else if relays.relay_port() {
+        // req-S13 (RFC 8357 §5.2): to the port that the relay has sent from.
+        datagram.peer_port
     } else {
         SERVER_PORT
     }
@@ -159,5 +171,6 @@ fn write(
     }
     envelope.finish(&mut w);
     let length = w.finish().ok_or(Refusal::ReplyTooLarge)?;
-    Ok(Reply { length, port: port(policy, exchange), kind, omitted })
+    let port = port(policy, exchange.datagram, exchange.relays);
+    Ok(Reply { length, port, kind: ReplyKind::Dhcpv4(kind), omitted })
 }

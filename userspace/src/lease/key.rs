@@ -38,6 +38,17 @@ impl IdentitySecret {
         pieces.for_each(|piece| hasher.write(piece));
         ClientIdentity(hasher.finish128().as_u128())
     }
+
+    /// A UUID for this server, the same at every start over the same log (RFC 9562 §5.8: version 8).
+    pub fn server_uuid(&self) -> [u8; 16] {
+        let mut hasher = SipHasher13::new_with_key(&self.0);
+        // Begins with no octet that a kind of identity has.
+        hasher.write(b"server UUID");
+        let mut octets = hasher.finish128().as_u128().to_be_bytes();
+        octets[6] = octets[6] & 0x0f | 0x80;
+        octets[8] = octets[8] & 0x3f | 0x80;
+        octets
+    }
 }
 
 /// A client, wherever it is. This is what records carry.
@@ -90,5 +101,13 @@ mod tests {
         assert_ne!(one.on(LinkId(0)), one.on(LinkId(1)));
         let pieces = [&b"o"[..], b"", b"ne"].into_iter();
         assert_eq!(one, secret.identify_pieces(IdentityKind::ClientIdentifier, pieces));
+    }
+
+    #[test]
+    fn a_server_s_uuid_follows_from_its_secret_alone() {
+        let uuid = IdentitySecret([7; 16]).server_uuid();
+        assert_eq!(uuid, IdentitySecret([7; 16]).server_uuid());
+        assert_ne!(uuid, IdentitySecret([8; 16]).server_uuid());
+        assert_eq!((uuid[6] >> 4, uuid[8] >> 6), (8, 2), "version 8, variant of RFC 9562");
     }
 }

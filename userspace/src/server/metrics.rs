@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{
-    engine::{Omitted, reason::Reason},
+    engine::{Omitted, ReplyKind, reason::Reason},
     wire::dhcpv4::MessageType,
 };
 
@@ -35,6 +35,8 @@ tallies! {
     Acks = "acks",
     /// A NAK was made.
     Naks = "naks",
+    /// A Reply to an Information-request was made.
+    Informations = "information-replies",
     /// A reply had no room for configured options that its client asked for.
     OptionsOmitted = "options-omitted",
     /// A reply had no room for the relay's Relay Agent Information (RFC 3046 §2.2).
@@ -94,18 +96,19 @@ impl Counters {
     }
 
     /// Counts a reply by its type, and what it had no room for.
-    pub fn reply(&self, kind: MessageType, omitted: Omitted) {
+    pub fn reply(&self, kind: ReplyKind, omitted: Omitted) {
         if omitted.options {
             self.count(Tally::OptionsOmitted);
         }
         if omitted.relay_information {
             self.count(Tally::RelayInformationOmitted);
         }
-        match kind {
-            MessageType::Offer => self.count(Tally::Offers),
-            MessageType::Nak => self.count(Tally::Naks),
-            _ => self.count(Tally::Acks),
-        }
+        self.count(match kind {
+            ReplyKind::Dhcpv4(MessageType::Offer) => Tally::Offers,
+            ReplyKind::Dhcpv4(MessageType::Nak) => Tally::Naks,
+            ReplyKind::Dhcpv4(_) => Tally::Acks,
+            ReplyKind::Information => Tally::Informations,
+        });
     }
 
     /// Counts a datagram that got no answer.
@@ -191,7 +194,7 @@ mod tests {
         let (one, two) = (Counters::default(), Counters::default());
         one.count(Tally::Datagrams);
         two.add(Tally::Datagrams, 2);
-        two.reply(MessageType::Nak, Omitted::default());
+        two.reply(ReplyKind::Dhcpv4(MessageType::Nak), Omitted::default());
         two.refused(Refusal::PoolExhausted.into());
         let mut snapshot = Snapshot::default();
         snapshot.add_worker(&one);

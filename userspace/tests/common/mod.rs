@@ -113,6 +113,9 @@ pub fn reference_policy() -> Policy {
         bind_source: BindSource::Log,
         ignore_159: false,
         psid_choice: PsidChoice::Random,
+        softwire: None,
+        information: None,
+        server_duid: None,
         reply_to_source_port: false,
         pad_to_300: false,
     }

@@ -373,6 +373,9 @@ fn policy(
         bind_source: problems.choose(written.bind_source.as_ref(), &bind),
         ignore_159: written.ignore_159,
         psid_choice: problems.choose(written.psid_choice.as_ref(), &choice),
+        softwire: None,
+        information: None,
+        server_duid: None,
         reply_to_source_port: written.reply_to_source_port,
         pad_to_300: written.pad_to_300,
     }

@@ -7,9 +7,9 @@
 use std::net::Ipv6Addr;
 
 use super::{
-    DHCPV4_QUERY, DHCPV4_RESPONSE, FLAG_UNICAST, OPTION_CLIENT_LINK_LAYER, OPTION_DHCPV4_MESSAGE,
-    OPTION_ECHO_REQUEST, OPTION_INTERFACE_ID, OPTION_RELAY_MESSAGE, OPTION_RELAY_PORT,
-    OPTION_REMOTE_ID, RELAY_FORWARD, RELAY_REPLY, Relay, Relays,
+    DHCPV4_QUERY, DHCPV4_RESPONSE, FLAG_UNICAST, INFORMATION_REQUEST, OPTION_CLIENT_LINK_LAYER,
+    OPTION_DHCPV4_MESSAGE, OPTION_ECHO_REQUEST, OPTION_INTERFACE_ID, OPTION_RELAY_MESSAGE,
+    OPTION_RELAY_PORT, OPTION_REMOTE_ID, RELAY_FORWARD, RELAY_REPLY, REPLY, Relay, Relays,
 };
 use crate::wire::writer::Writer;
 
@@ -17,21 +17,22 @@ use crate::wire::writer::Writer;
 /// limit; without one a single datagram could ask for 16,000 codes among 16,000 options.
 pub const ERO_CODES_MAX: usize = 32;
 
-/// A message whose lengths are still open. [`finish`](Envelope::finish) it when the DHCPv4 message
-/// is written.
+/// A message whose lengths are still open. [`finish`](Envelope::finish) it when its content is
+/// written.
 #[derive(Debug)]
 #[must_use = "the lengths of the message are not written yet"]
 pub struct Envelope {
-    /// Where the innermost open length field is: that of option 87.
-    innermost: usize,
+    /// Where the innermost open length field is: that of option 87, or of the Relay Message option
+    /// around a message that has none. `None` if there is no length to write.
+    innermost: Option<usize>,
 }
 
 impl Envelope {
-    /// Closes all levels. Everything written since is the content of option 87.
+    /// Closes all levels. Everything written since is the content of the innermost one.
     #[inline]
     pub fn finish(self, w: &mut Writer<'_>) {
         let end = w.len();
-        let mut at = self.innermost;
+        let Some(mut at) = self.innermost else { return };
         while let Some(back) = w.peek_u16(at).filter(|_| !w.overflowed()) {
             let length = end.saturating_sub(at).saturating_sub(size_of::<u16>());
             match u16::try_from(length) {
@@ -76,14 +77,59 @@ pub fn put_option(w: &mut Writer<'_>, code: u16, content: &[u8]) {
 /// are 0 (RFC 7341 §6.4).
 #[inline]
 pub fn begin_response(w: &mut Writer<'_>, relays: Relays<'_>) -> Envelope {
+    begin_response_with(w, relays, |_| {})
+}
+
+/// The same with options beside option 87, which `beside` writes (RFC 8539 §5).
+#[inline]
+pub fn begin_response_with(
+    w: &mut Writer<'_>,
+    relays: Relays<'_>,
+    beside: impl FnOnce(&mut Writer<'_>),
+) -> Envelope {
+    // req-S9 (RFC 7341 §11): what came in Relay-forwards goes back in as many Relay-replies.
+    let outside = put_relay_replies(w, relays);
+    // req-S3 (RFC 7341 §6.4): whatever the flags of the query, those of the response are 0.
+    w.array([DHCPV4_RESPONSE, 0, 0, 0]);
+    beside(w);
+    // req-S1 (RFC 7341 §6.2): a response always has the DHCPv4 Message option.
+    Envelope { innermost: Some(open(w, OPTION_DHCPV4_MESSAGE, outside)) }
+}
+
+/// Begins a Reply to what came through `relays`, up to its first option (RFC 8415 §18.3.6, §19.3).
+/// `transaction` is that of the message it answers.
+pub fn begin_reply(w: &mut Writer<'_>, relays: Relays<'_>, transaction: [u8; 3]) -> Envelope {
+    let innermost = put_relay_replies(w, relays);
+    w.u8(REPLY);
+    w.array(transaction);
+    Envelope { innermost }
+}
+
+/// Begins an Information-request as it arrives through `relays`, outermost first, or as a client
+/// sends it if there are none.
+pub fn begin_information_request(
+    w: &mut Writer<'_>,
+    relays: &[RelayForward<'_>],
+    transaction: [u8; 3],
+) -> Envelope {
+    let innermost = put_relay_forwards(w, relays);
+    w.u8(INFORMATION_REQUEST);
+    w.array(transaction);
+    Envelope { innermost }
+}
+
+/// A Relay-reply for each Relay-forward; the last length that is open then.
+#[inline]
+fn put_relay_replies(w: &mut Writer<'_>, relays: Relays<'_>) -> Option<usize> {
     let mut outside = None;
     for relay in relays {
         w.u8(RELAY_REPLY);
+        // req-S10 (RFC 8415 §19.3): hop-count, link-address and peer-address go back unaltered.
         w.array(relay.copied());
         echo(w, relay);
         outside = Some(open(w, OPTION_RELAY_MESSAGE, outside));
     }
-    begin_message(w, DHCPV4_RESPONSE, 0, outside)
+    outside
 }
 
 /// Begins a DHCPv4-query as a client sends it. `unicast` is flag U (RFC 7341 §6.3).
@@ -114,6 +160,12 @@ pub fn begin_relayed_query(
     relays: &[RelayForward<'_>],
     unicast: bool,
 ) -> Envelope {
+    let outside = put_relay_forwards(w, relays);
+    begin_message(w, DHCPV4_QUERY, if unicast { FLAG_UNICAST } else { 0 }, outside)
+}
+
+/// The levels of `relays`; the last length that is open then.
+fn put_relay_forwards(w: &mut Writer<'_>, relays: &[RelayForward<'_>]) -> Option<usize> {
     let mut outside = None;
     for relay in relays {
         w.u8(RELAY_FORWARD);
@@ -131,13 +183,13 @@ pub fn begin_relayed_query(
         }
         outside = Some(open(w, OPTION_RELAY_MESSAGE, outside));
     }
-    begin_message(w, DHCPV4_QUERY, if unicast { FLAG_UNICAST } else { 0 }, outside)
+    outside
 }
 
 #[inline]
 fn begin_message(w: &mut Writer<'_>, kind: u8, flags: u8, outside: Option<usize>) -> Envelope {
     w.array([kind, flags, 0, 0]);
-    Envelope { innermost: open(w, OPTION_DHCPV4_MESSAGE, outside) }
+    Envelope { innermost: Some(open(w, OPTION_DHCPV4_MESSAGE, outside)) }
 }
 
 /// The options of a Relay-forward that its Relay-reply repeats. One pass, in the order of the
@@ -149,8 +201,12 @@ fn echo(w: &mut Writer<'_>, relay: Relay<'_>) {
     for (code, content) in relay.options() {
         let repeated = match code {
             OPTION_RELAY_MESSAGE => false,
+            // req-S11 (RFC 8415 §21.18): Interface-Id goes back as it is, an empty one too.
             OPTION_INTERFACE_ID => !std::mem::replace(&mut interface_id, true),
+            // req-S13 (RFC 8357 §5.2): and so does Relay Source Port.
             OPTION_RELAY_PORT => !std::mem::replace(&mut relay_port, true),
+            // req-S12 (RFC 4994 §5): what is asked for and there is copied, known or not; what is in
+            // the reply already is not doubled, and what was not there is left out.
             _ => wanted.contains(&code.to_be_bytes()),
         };
         if repeated {

@@ -3,8 +3,8 @@
 use std::net::Ipv6Addr;
 
 use super::{
-    OPTION_INTERFACE_ID, OPTION_RELAY_MESSAGE, OPTION_RELAY_PORT, OPTION_REMOTE_ID, Options,
-    RELAY_HEADER_LENGTH,
+    OPTION_CLIENT_LINK_LAYER, OPTION_INTERFACE_ID, OPTION_RELAY_MESSAGE, OPTION_RELAY_PORT,
+    OPTION_REMOTE_ID, Options, RELAY_HEADER_LENGTH,
 };
 
 /// The relay levels of one message, outermost first. It has been checked to its end.
@@ -58,6 +58,12 @@ impl<'a> Relays<'a> {
             !(address.is_unspecified() || address.is_multicast() || address.is_unicast_link_local())
         };
         self.iter().map(Relay::link_address).filter(usable).last()
+    }
+
+    /// Hardware type (2 octets) and link-layer address of the client, as the relay closest to the
+    /// client says (RFC 6939 §6). Those that other relays tell of are their own neighbours'.
+    pub fn client_link_layer(self) -> Option<&'a [u8]> {
+        self.innermost()?.option(OPTION_CLIENT_LINK_LAYER)
     }
 
     /// Whether the outermost level carries the Relay Source Port option: then the reply goes to the
