@@ -2,6 +2,7 @@
 #
 #   make test          everything that must hold, on this machine, in less than 20 minutes
 #   make demo          a hundred clients share an address, through XDP and over a crash: a story of two minutes
+#   make conformance   each case of the protocol's checklist, against engine, daemon and client: the matrix
 #   make crash N=50    N kills under load; nothing that was acknowledged may be lost
 #   make bench         how long a piece takes
 #   make peers         how fast the server is, next to Kea on the same machine
@@ -13,13 +14,16 @@ N ?= 50
 TIME ?= 600
 CLIENTS ?= 50000
 
-.PHONY: demo test crash bench peers fuzz verify-ebpf lint setup
+.PHONY: demo test conformance crash bench peers fuzz verify-ebpf lint setup
 
 setup:
 	scripts/setup.sh build rigs
 
 test: setup
 	scripts/test.sh
+
+conformance: setup
+	scripts/conformance.sh
 
 demo: setup
 	scripts/rig.sh demo

@@ -44,7 +44,7 @@ as_root() {
     if [ "$(id -u)" = 0 ]; then
         "$@"
     elif command -v sudo >/dev/null; then
-        sudo --preserve-env=PORTLEASE,CARGO,RUST_BACKTRACE,CI "$@"
+        sudo --preserve-env=PORTLEASE,CARGO,RUST_BACKTRACE,CI,CONFORMANCE_MATRIX "$@"
     else
         echo "this needs root, and there is no sudo: $*" >&2
         return 1

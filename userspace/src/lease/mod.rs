@@ -15,6 +15,8 @@ pub mod geometry;
 #[cfg(all(test, not(feature = "loom")))]
 mod history;
 #[cfg(any(test, feature = "sim"))]
+mod image;
+#[cfg(any(test, feature = "sim"))]
 mod invariants;
 pub mod key;
 pub mod pool;

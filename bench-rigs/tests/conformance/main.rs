@@ -1,0 +1,80 @@
+//! Conformance: each case of `conformance/cases.toml` is a test that bears its id.
+//!
+//! A case of the server's is one function over a [`lab`], which has the engine in this process or the daemon in a
+//! network namespace behind it (needs root). After a whole run the matrix is held against `docs/CONFORMANCE.md`.
+//! With the environment variable `CONFORMANCE_MATRIX` the matrix is shown, and written to the file that it names.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+#![allow(dead_code, reason = "each section uses its part")]
+
+mod catalogue;
+mod daemon;
+mod dora;
+mod dora_detail;
+mod encoding;
+mod engine;
+mod lab;
+mod matrix;
+mod packet;
+mod query;
+mod registry;
+mod reply;
+mod setup;
+
+use std::{path::Path, process::ExitCode};
+
+use libtest_mimic::Arguments;
+
+use crate::{
+    catalogue::Catalogue,
+    matrix::Matrix,
+    registry::{Case, Results},
+};
+
+/// Daemons wait for the disk and the kernel; more than this many at a time disturb each other on a small machine.
+const THREADS: usize = 2;
+
+/// All tests, by section.
+const SECTIONS: &[&[Case]] = &[encoding::CASES, dora::CASES, dora_detail::CASES];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(THREADS);
+    let catalogue = Catalogue::load();
+    let cases: Vec<Case> = SECTIONS.concat();
+    for case in &cases {
+        assert!(catalogue.cases().any(|listed| listed.id == case.id), "{} is not listed", case.id);
+    }
+    let results = Results::default();
+    let trials = registry::trials(&cases, &results);
+    let planned = trials.len();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    let passed = results.lock().unwrap().clone();
+    if arguments.list || passed.len() < planned {
+        return conclusion.exit_code();
+    }
+    let matrix = Matrix { catalogue: &catalogue, cases: &cases, passed: &passed };
+    let whole = judge(&matrix);
+    if conclusion.has_failed() { conclusion.exit_code() } else { whole }
+}
+
+/// After a run of all tests: is every case shown, and does the page say so?
+fn judge(matrix: &Matrix<'_>) -> ExitCode {
+    let missing = matrix.missing();
+    if !missing.is_empty() {
+        eprintln!("{} cases are not shown: {}", missing.len(), missing.join(" "));
+    }
+    let page = matrix.page();
+    if let Some(path) = std::env::var_os("CONFORMANCE_MATRIX") {
+        println!("{}", matrix.lines());
+        std::fs::write(path, page).unwrap();
+        return ExitCode::SUCCESS;
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/CONFORMANCE.md");
+    let known = std::fs::read_to_string(&path).unwrap_or_default();
+    if known == page || !missing.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("docs/CONFORMANCE.md is not what this run gives: `make conformance` writes it anew");
+    ExitCode::FAILURE
+}
