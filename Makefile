@@ -20,6 +20,7 @@ setup:
 	scripts/setup.sh build rigs
 
 test: setup
+	scripts/setup.sh interop
 	scripts/test.sh
 
 conformance: setup

@@ -4,7 +4,7 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 case $(basename "$1") in
-    netns-* | crash-* | ports-* | steer-* | conformance-*)
+    netns-* | crash-* | interop-* | ports-* | steer-* | conformance-*)
         status=0
         as_root env "CARGO_MANIFEST_DIR=${CARGO_MANIFEST_DIR:-}" "$@" || status=$?
         give_back

@@ -1,11 +1,12 @@
 #!/bin/bash
-# Installs the Debian packages that are missing for what is named: build, rigs, ebpf, peers. Asks nothing.
+# Installs the Debian packages that are missing for what is named: build, rigs, interop, ebpf, peers. Asks nothing.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 declare -A packages=(
     [build]="gcc make m4 pkg-config clang libclang-dev libelf-dev zlib1g-dev"
     [rigs]="iproute2 ethtool nftables tcpdump tshark procps"
+    [interop]="kea-dhcp4-server kea-dhcp6-server kea-admin python3-scapy"
     [ebpf]="llvm"
     [peers]="kea-dhcp4-server kea-dhcp6-server kea-admin"
 )

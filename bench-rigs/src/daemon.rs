@@ -33,6 +33,8 @@ pub struct Config {
     pub interfaces: Vec<String>,
     /// Unicast addresses to serve.
     pub listen: Vec<Ipv6Addr>,
+    /// DHCPv4 server identifier (option 54).
+    pub server_id: Ipv4Addr,
     /// `xdp-native`, `xdp-generic`, `socket` or `auto`.
     pub datapath: String,
     /// The ordinary socket on port 547.
@@ -41,6 +43,8 @@ pub struct Config {
     pub store: Option<PathBuf>,
     /// Leases that the log has room for.
     pub capacity: u32,
+    /// How long a lease is.
+    pub lease_seconds: u32,
     /// How long a freed port set waits.
     pub hold_down_seconds: u32,
     /// More keys of the `[server]` table.
@@ -56,10 +60,12 @@ impl Config {
         Self {
             interfaces: vec![interface.to_owned()],
             listen: vec![listen],
+            server_id: Ipv4Addr::new(192, 0, 2, 254),
             datapath: datapath.to_owned(),
             udp: true,
             store: None,
             capacity: 10_000,
+            lease_seconds: 3600,
             hold_down_seconds: 120,
             server: String::new(),
             links: link("L1", "2001:db8:1::/64", &["192.0.2.18-192.0.2.19"], 0, 6),
@@ -98,7 +104,7 @@ impl fmt::Display for Config {
         };
         writeln!(f, "[server]\ninterfaces = [{}]", quoted(self.interfaces.clone()))?;
         let listen = self.listen.iter().map(Ipv6Addr::to_string).collect();
-        writeln!(f, "listen = [{}]\nserver-id = \"192.0.2.254\"", quoted(listen))?;
+        writeln!(f, "listen = [{}]\nserver-id = \"{}\"", quoted(listen), self.server_id)?;
         writeln!(f, "datapath = \"{}\"\nudp = {}\n{}", self.datapath, self.udp, self.server)?;
         match &self.store {
             None => writeln!(f, "[store]\nkind = \"memory\"")?,
@@ -107,7 +113,8 @@ impl fmt::Display for Config {
             }
         }
         writeln!(f, "capacity = {}", self.capacity)?;
-        writeln!(f, "[lease]\ntime = \"1h\"\nhold-down = \"{}s\"", self.hold_down_seconds)?;
+        writeln!(f, "[lease]\ntime = \"{}s\"", self.lease_seconds)?;
+        writeln!(f, "hold-down = \"{}s\"", self.hold_down_seconds)?;
         write!(f, "{}", self.links)
     }
 }

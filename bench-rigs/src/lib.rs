@@ -1,14 +1,16 @@
 //! Rigs: the real daemon on real (veth) interfaces, in namespaces that clean up after themselves.
 //!
-//! - [`netns`], [`veth`], [`daemon`]: guards. What they make goes away when they are dropped, also in a panic;
+//! - [`netns`], [`veth`], [`lan`], [`daemon`]: guards. What they make goes away when they are dropped, also in a panic;
 //!   what a killed run left behind goes away when the next one starts.
 //! - [`message`], [`exchange`]: one simulated client, for tests that look at single messages.
 //! - [`frame`]: raw Ethernet frames, for what no socket would send.
 //! - [`load`]: very many simulated clients, which remember every ACK: `perf4o6` and the crash rig.
-//! - [`relay`]: a DHCPv6 relay agent (RFC 8415 §19). [`pcap`]: captures, with the DHCPv4 messages laid bare.
+//! - [`relay`]: a DHCPv6 relay agent (RFC 8415 §19).
+//! - [`capture`], [`pcap`]: what crosses an interface, with the DHCPv4 messages laid bare. [`kea`]: another server.
 //!
 //! Everything here needs root and the tools `ip` and `ethtool`. All `unsafe` code is in [`sys`].
 
+pub mod capture;
 pub mod crash;
 pub mod daemon;
 pub mod error;
@@ -16,6 +18,7 @@ pub mod exchange;
 pub mod frame;
 pub mod interrupt;
 pub mod kea;
+pub mod lan;
 pub mod load;
 pub mod message;
 pub mod netns;

@@ -7,7 +7,7 @@ use bench_rigs::{
     daemon::{self, Config, Daemon},
     error::Result,
     interrupt,
-    kea::Kea,
+    kea::{self, Kea},
     load::{Control, Load, Options, Pace, PhaseReport, Place},
     netns,
     stage::{CLIENT, SERVER, SERVER_INTERFACE, Stage},
@@ -69,7 +69,14 @@ enum Server {
 impl Server {
     fn start(name: &str, stage: &Stage, folder: &std::path::Path, clients: u32) -> Result<Self> {
         if name == "kea" {
-            return Kea::start(&stage.server, SERVER_INTERFACE, folder, 0).map(Server::Kea);
+            let setup = kea::Setup {
+                namespace: &stage.server,
+                interface: SERVER_INTERFACE,
+                address: SERVER,
+                folder,
+                threads: 0,
+            };
+            return Kea::start(&setup).map(Server::Kea);
         }
         let config = Config {
             store: Some(folder.join("store")),

@@ -1,11 +1,11 @@
 //! A capture of the access node's uplink, decoded by tshark.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use bench_rigs::{
-    daemon::{Process, STOP_TIMEOUT},
+    capture::{self, expect_well_formed, tshark},
     error::{Result, RigError},
-    interrupt, pcap, shell,
+    interrupt, pcap,
 };
 
 use crate::{
@@ -20,8 +20,7 @@ const KINDS: [(u32, &str); 5] =
 
 /// A running capture.
 pub(crate) struct Capture {
-    tcpdump: Process,
-    outer: PathBuf,
+    running: capture::Capture,
     inner: PathBuf,
 }
 
@@ -29,39 +28,30 @@ impl Capture {
     /// Starts it.
     pub(crate) fn start(town: &Town) -> Result<Self> {
         let outer = town.folder().join("outer.pcap");
-        let mut command = town.access.command("tcpdump");
-        command
-            .args(["-i", UPLINK, "-U", "--immediate-mode", "-B", "16384", "-Z", "root", "-w"])
-            .arg(&outer);
-        command.args(["udp", "and", "port", "547"]);
-        let tcpdump = Process::start("tcpdump", command)?;
-        tcpdump.wait_for("listening on", 0, PATIENCE)?;
-        Ok(Self { tcpdump, outer, inner: town.folder().join("inner.pcap") })
+        let running = capture::Capture::start(&town.access, UPLINK, outer)?;
+        Ok(Self { running, inner: town.folder().join("inner.pcap") })
     }
 
     /// Stops it when it has all `packets` of the relay, and has every one decoded.
-    pub(crate) fn read(mut self, story: &Story, homes: usize, packets: usize) -> Result<()> {
+    pub(crate) fn read(self, story: &Story, homes: usize, packets: usize) -> Result<()> {
         interrupt::wait_until("the whole capture", PATIENCE, || {
-            Ok(pcap::read(&self.outer)?.len() >= packets)
+            Ok(self.running.frames()?.len() >= packets)
         })?;
-        self.tcpdump.terminate(STOP_TIMEOUT)?;
-        let messages = pcap::unwrap(&self.outer, &self.inner)?;
+        let outer = self.running.stop()?;
+        let messages = pcap::unwrap(&outer, &self.inner)?;
         if messages != packets {
             return Err(RigError::unexpected(format!(
                 "the relay passed {packets} messages, the capture has {messages}"
             )));
         }
-        for file in [&self.outer, &self.inner] {
-            let bad = tshark(file, "-Y _ws.malformed||_ws.unreassembled")?;
-            if !bad.trim().is_empty() {
-                return Err(RigError::unexpected(format!("tshark calls these malformed:\n{bad}")));
-            }
+        for file in [&outer, &self.inner] {
+            expect_well_formed(file)?;
         }
         story.say(&format!(
             "{packets} packets between relay and server, {messages} DHCPv4 messages in their options \
              87.\ntshark decoded all of them, none is malformed:"
         ));
-        let kinds = tshark(&self.inner, "-T fields -e dhcp.option.dhcp")?;
+        let kinds = tshark(&self.inner, &["-T", "fields", "-e", "dhcp.option.dhcp"])?;
         for (number, name) in KINDS {
             let number = number.to_string();
             let count = kinds.lines().filter(|line| *line == number).count();
@@ -70,7 +60,7 @@ impl Capture {
                 return Err(RigError::unexpected(format!("only {count} {name} of {homes} homes")));
             }
         }
-        let acks = tshark(&self.inner, "-Y dhcp.option.dhcp==5 -c 400 -O dhcp")?;
+        let acks = tshark(&self.inner, &["-Y", "dhcp.option.dhcp==5", "-c", "400", "-O", "dhcp"])?;
         let shown = acks.lines().skip_while(|line| !line.contains("Dynamic Host")).filter(|line| {
             ["Your (client)", "DHCP: ACK", "Lease Time:", "Offset", "PSID"]
                 .iter()
@@ -82,10 +72,4 @@ impl Capture {
         }
         Ok(())
     }
-}
-
-fn tshark(file: &Path, arguments: &str) -> Result<String> {
-    let mut command = std::process::Command::new("tshark");
-    command.arg("-n").arg("-r").arg(file).args(shell::words(arguments));
-    shell::output_of(command)
 }
