@@ -11,7 +11,7 @@ use std::{
 use benches::{LEASE_SECONDS, START};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use portlease::lease::{
-    Leases, Settings,
+    Features, Leases, Settings,
     client::Holder,
     geometry::PoolSpec,
     key::{ClientIdentity, IdentityKind, IdentitySecret, LinkId},
@@ -151,6 +151,7 @@ impl Table {
             decline_hold_seconds: 86_400,
             watermarks: Arc::new(Watermarks::new(1)),
             shards: None,
+            features: Features::default(),
         };
         let specs = [spec(count / SHARES + 64)];
         let leases = Leases::new(&specs, settings).expect("the pool has a shape");

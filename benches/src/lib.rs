@@ -9,10 +9,10 @@ use portlease::{
     engine::{
         Engine, Verdict,
         options::OptionSet,
-        policy::{BindSource, Link, Match, Policy, Prefer, PsidChoice, Times},
+        policy::{BindSource, Link, Match, Policy, Prefer, PsidChoice, SitePolicy, Times},
     },
     lease::{
-        Leases, Settings,
+        Features, Leases, Settings,
         geometry::PoolSpec,
         key::{IdentitySecret, LinkId},
         pool::PoolId,
@@ -69,6 +69,7 @@ impl World {
             decline_hold_seconds: 86400,
             watermarks: Arc::clone(&watermarks),
             shards: None,
+            features: Features::default(),
         };
         let leases = Leases::new(&[pool], settings).expect("the pool fits");
         let engine = Engine::new(policy(), Arc::new(leases), IdentitySecret([7; 16]));
@@ -255,6 +256,7 @@ fn policy() -> Policy {
         softwire: None,
         information: None,
         server_duid: None,
+        sites: SitePolicy::default(),
         reply_to_source_port: false,
         pad_to_300: false,
     }

@@ -151,6 +151,7 @@ fn missed_as(rule: Rule) -> Invariant {
         Rule::DeclinedTuplesRest => Invariant::DeclinedRests,
         Rule::OffersHold => Invariant::OfferHolds,
         Rule::OutsideLeasesHold => Invariant::OneHolder,
+        Rule::SitesAreLimited | Rule::SitesOutliveRestarts => Invariant::SiteIsLimited,
     }
 }
 

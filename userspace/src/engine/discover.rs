@@ -25,9 +25,10 @@ pub(super) fn answer(
 ) -> Result<Verdict, Reason> {
     let link = engine.link(exchange.link);
     let usable = Usable::of(engine, exchange, link)?;
-    let mut client = engine.leases.lock(exchange.key());
+    let mut client = exchange.lock(&engine.leases, exchange.link);
     let offer = choose(engine, exchange, &usable, &mut client)
         .map_err(|error| match error {
+            OfferError::SiteFull => Refusal::SiteLimit,
             OfferError::OffersExhausted => Refusal::OffersExhausted,
             OfferError::TableFull => Refusal::TableFull,
         })?

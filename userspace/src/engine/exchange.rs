@@ -5,8 +5,9 @@ use std::net::Ipv6Addr;
 use super::{choose::Attachment, reason::Refusal};
 use crate::{
     lease::{
-        client::Holder,
-        key::{BindingKey, ClientIdentity, IdentityKind, IdentitySecret, LinkId},
+        Leases,
+        client::{self, Holder},
+        key::{BindingKey, ClientIdentity, IdentityKind, IdentitySecret, LinkId, SiteId},
         promise::Promise,
         stamp::Now,
     },
@@ -30,6 +31,8 @@ pub(super) struct Exchange<'a> {
     /// The client's IPv6 address.
     pub source: Ipv6Addr,
     pub client: Client<'a>,
+    /// The customer site that the packet came from.
+    pub site: SiteId,
     /// The place of the first record that the answer may push.
     pub promise: Promise,
 }
@@ -43,6 +46,11 @@ impl Exchange<'_> {
     /// The client on the link that its packet came from.
     pub(super) fn key(&self) -> BindingKey {
         self.client.identity.on(self.link)
+    }
+
+    /// Locks what the client has on `link`.
+    pub(super) fn lock<'l>(&self, leases: &'l Leases, link: LinkId) -> client::Client<'l> {
+        leases.lock(self.client.identity.on(link)).at_site(self.site)
     }
 
     /// The client, for a record.

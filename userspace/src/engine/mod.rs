@@ -11,11 +11,13 @@ mod fill;
 mod information;
 pub mod options;
 pub mod policy;
+mod rate;
 pub mod reason;
 mod release;
 mod reply;
 mod request;
 mod request_state;
+mod site;
 pub mod times;
 
 use std::{net::Ipv4Addr, sync::Arc};
@@ -24,6 +26,7 @@ use self::{
     choose::Chooser,
     exchange::{Exchange, Scratch, attachment, identify},
     policy::{Link, Policy},
+    rate::RateLimit,
     reason::{Reason, Refusal},
 };
 use crate::{
@@ -72,6 +75,7 @@ pub struct Engine {
     leases: Arc<Leases>,
     secret: IdentitySecret,
     information: Option<information::Service>,
+    rates: Option<RateLimit>,
 }
 
 impl Engine {
@@ -80,7 +84,8 @@ impl Engine {
     pub fn new(policy: Policy, leases: Arc<Leases>, secret: IdentitySecret) -> Engine {
         let chooser = Chooser::new(&policy.matches);
         let information = information::Service::new(&policy, &secret);
-        Engine { policy, chooser, leases, secret, information }
+        let rates = RateLimit::new(policy.sites.queries_per_second);
+        Engine { policy, chooser, leases, secret, information, rates }
     }
 
     /// The DUID of Replies; none if no Information-request is answered.
@@ -130,6 +135,11 @@ impl Engine {
         let message = View::parse_request(query.message)?;
         let attachment = attachment(datagram, query.relays);
         let link = self.chooser.choose(&attachment).ok_or(Refusal::NoAttachment)?;
+        let site = site::identify(&self.secret, &attachment, self.policy.sites.prefix_length);
+        // req-X2 (RFC 7618 §10): a site that asks too often is not heard.
+        if self.rates.as_ref().is_some_and(|rates| !rates.admits(site, link, now)) {
+            return Err(Refusal::RateLimit.into());
+        }
         let mut scratch: Scratch = [0; 255];
         let exchange = Exchange {
             now,
@@ -140,6 +150,7 @@ impl Engine {
             link,
             source: attachment.source,
             client: identify(&self.secret, &message, &mut scratch)?,
+            site,
             promise,
         };
         match message.kind() {

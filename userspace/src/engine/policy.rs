@@ -81,6 +81,12 @@ pub struct Prefix {
 }
 
 impl Prefix {
+    /// The first `length` bits of `address`.
+    pub fn of(address: Ipv6Addr, length: u8) -> Prefix {
+        let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
+        Prefix { address: Ipv6Addr::from(u128::from(address) & mask), length }
+    }
+
     /// Whether `address` is inside.
     pub fn contains(self, address: Ipv6Addr) -> bool {
         let differing = u128::from(self.address) ^ u128::from(address);
@@ -138,6 +144,21 @@ pub struct Lightweight {
     pub binding: Option<Binding>,
 }
 
+/// Customer sites: how they are told apart, and how much each may ask (RFC 7618 §10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SitePolicy {
+    /// Clients without a relay that says more are of one site if this many bits of their IPv6 address are the same.
+    pub prefix_length: u8,
+    /// Queries a second of one site that are looked at, with a burst of ten times as many; 0: all of them.
+    pub queries_per_second: u32,
+}
+
+impl Default for SitePolicy {
+    fn default() -> Self {
+        Self { prefix_length: 64, queries_per_second: 0 }
+    }
+}
+
 /// The whole compiled configuration of the engine.
 #[derive(Clone, Debug)]
 #[expect(
@@ -179,6 +200,8 @@ pub struct Policy {
     pub server_duid: Option<Vec<u8>>,
     /// Reply to a direct client's UDP source port instead of 546.
     pub reply_to_source_port: bool,
+    /// Customer sites.
+    pub sites: SitePolicy,
     /// Pad DHCPv4 messages to the 300 octets of BOOTP (RFC 1542 §2.1).
     pub pad_to_300: bool,
 }

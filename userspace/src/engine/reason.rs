@@ -37,6 +37,10 @@ reasons! {
     No159InPrl = "no-159-in-prl",
     /// Every tuple of every pool that may serve the client is taken or held down.
     PoolExhausted = "pool-exhausted",
+    /// The customer site has as many leases and offers as it may (RFC 7618 §10).
+    SiteLimit = "site-limit",
+    /// The customer site asks more often than it may (RFC 7618 §10).
+    RateLimit = "rate-limit",
     /// As many offers are outstanding as the server allows.
     OffersExhausted = "offers-exhausted",
     /// The table of bindings has no room left where the client's binding would go.

@@ -59,7 +59,7 @@ pub(super) fn answer(
             pools.locate(address).map_or(exchange.link, |pool| pools.link_of(pool))
         }
     };
-    let mut client = engine.leases.lock(exchange.client.identity.on(link));
+    let mut client = exchange.lock(&engine.leases, link);
     let decision = match state {
         RequestState::Selecting { server_id, address } => {
             selecting(engine, exchange, &mut client, server_id, address)
@@ -250,7 +250,8 @@ fn commit(
     let expires = times::recorded_expiry(exchange.now, usual);
     match client.grant(at, expires, &exchange.holder(), exchange.promise, exchange.now) {
         Ok(granted) => Ok(Verdict::Promise { records: granted.records, reply: Some(reply) }),
-        Err(GrantError::Taken) => nak(engine, exchange, out),
+        // req-S67 (RFC 2131 §3.1): what is requested cannot be satisfied.
+        Err(GrantError::Taken | GrantError::SiteFull) => nak(engine, exchange, out),
         Err(GrantError::TableFull) => Err(Refusal::TableFull.into()),
         Err(GrantError::Crowded) => Err(Refusal::MovesExhausted.into()),
     }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use crate::lease::{
-    key::ClientIdentity,
+    key::{ClientIdentity, SiteId},
     record::{Content, NEVER, Record, State, Tuple},
     stamp::Stamp,
 };
@@ -35,5 +35,7 @@ pub(super) fn record_until(slot: u32, stamp: u64, state: State, expires: u32) ->
         source: "2001:db8::1".parse().unwrap(),
         client: &client,
         hardware: false,
+        site: SiteId::UNKNOWN,
+        softwire: None,
     })
 }

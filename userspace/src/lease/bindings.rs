@@ -14,6 +14,7 @@ use super::{
     pools::Location,
     record::lasts,
     rules::{Rule, holds},
+    sites::Stake,
     stamp::Now,
     stock::Stock,
 };
@@ -40,19 +41,23 @@ pub(super) struct Shard {
     places: Box<[Entry]>,
     /// The first free place.
     free: u16,
+    /// Of each client the key of the site in whose limit it takes part; empty if sites are not limited.
+    sites: Box<[u64]>,
 }
 
 impl Shard {
-    pub(super) fn new() -> Shard {
+    pub(super) fn new(has_sites: bool) -> Shard {
         let last = PLACES - 1;
         let next = |place| u16::try_from(place + 1).ok().filter(|_| place != last).unwrap_or(NONE);
         let places = (0..PLACES).map(|place| Entry::free(next(place))).collect();
-        Shard { index: HashTable::with_capacity(INDEX_CAPACITY), places, free: 0 }
+        let sites = vec![0; if has_sites { PLACES } else { 0 }].into();
+        Shard { index: HashTable::with_capacity(INDEX_CAPACITY), places, free: 0, sites }
     }
 
     /// Octets that a shard takes on the heap.
     pub(super) fn heap_octets(&self) -> usize {
-        size_of_val(&*self.places) + self.index.allocation_size()
+        let sides = size_of_val(&*self.sites);
+        size_of_val(&*self.places) + self.index.allocation_size() + sides
     }
 
     pub(super) fn entry(&self, place: u16) -> &Entry {
@@ -141,6 +146,38 @@ impl Shard {
             || self.resting(place).any(|resting| resting.at == at)
     }
 
+    /// The key of the site in whose limit the client takes part, and with what.
+    pub(super) fn stake(&self, place: u16) -> (u64, Stake) {
+        let site = self.sites.get(usize::from(place)).copied().unwrap_or(0);
+        (site, self.entry(place).stake())
+    }
+
+    /// Notes what the client takes of its site's limit.
+    pub(super) fn set_stake(&mut self, place: u16, site: u64, stake: Stake) {
+        if let Some(noted) = self.sites.get_mut(usize::from(place)) {
+            *noted = site;
+            self.entry_mut(place).set_stake(stake);
+        }
+    }
+
+    /// Lowers what the client takes of its site's limit to what it has. It is never raised here: whoever takes more
+    /// asks before. A lease that is over counts until a sweep sees it, which passes `is_active`.
+    pub(super) fn lower_stake(&mut self, place: u16, stock: &Stock, is_active: bool) {
+        let (site, stake) = self.stake(place);
+        let Some(sites) = stock.sites.as_ref().filter(|_| stake > Stake::Nothing) else { return };
+        let due = if is_active || self.entry(place).offered_at().is_some() {
+            Stake::Live
+        } else if self.holds_nothing(place) {
+            Stake::Nothing
+        } else {
+            Stake::Resting
+        };
+        if due < stake {
+            sites.change(site, stake, due);
+            self.entry_mut(place).set_stake(due);
+        }
+    }
+
     /// Lets a slot rest whose bit this client holds. False if there is no place.
     pub(super) fn rest(&mut self, place: u16, resting: Resting) -> bool {
         let Some(added) = self.take_place() else { return false };
@@ -223,6 +260,7 @@ impl Shard {
                 self.end_offer(place, stock);
             }
             self.end_rests(place, stock, now);
+            self.lower_stake(place, stock, self.entry(place).is_active(now));
             self.forget_if_empty(place);
         }
     }
@@ -278,7 +316,7 @@ mod tests {
 
     fn stock() -> Stock {
         let spec: PoolSpec = tests::shared("P", ("192.0.2.0", "192.0.2.15"), 0, 6);
-        Stock::new(Pools::new(&[spec]).unwrap(), u32::MAX)
+        Stock::new(Pools::new(&[spec]).unwrap(), u32::MAX, None)
     }
 
     fn key(number: u64) -> BindingKey {
@@ -296,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_full_shard_forgets_the_oldest_that_holds_nothing_and_then_refuses() {
-        let mut shard = Shard::new();
+        let mut shard = Shard::new(false);
         let clients = PLACES as u64;
         for number in 0..clients {
             assert!(bind(&mut shard, number, 1000 - number).is_some());
@@ -328,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_client_that_only_has_a_resting_slot_is_not_forgotten() {
-        let mut shard = Shard::new();
+        let mut shard = Shard::new(false);
         let place = shard.insert(key(0)).unwrap();
         let at = Location { pool: PoolId(0), slot: Slot(70) };
         let resting = Resting { at, until: 9, stamp: Stamp(1), state: State::Quarantined };
@@ -346,7 +384,7 @@ mod tests {
 
     #[test]
     fn the_index_never_grows_however_clients_come_and_go() {
-        let (mut shard, stock) = (Shard::new(), stock());
+        let (mut shard, stock) = (Shard::new(false), stock());
         let octets = shard.heap_octets();
         let mut random = fastrand::Rng::with_seed(7);
         for number in 0..200_000 {

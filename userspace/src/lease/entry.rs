@@ -8,6 +8,7 @@ use super::{
     pools::Location,
     promise::{LaneId, Promise},
     record::{State, lasts},
+    sites::Stake,
     stamp::{Now, Stamp},
 };
 
@@ -20,6 +21,9 @@ const HELD: u8 = 1;
 const COUNTED: u8 = 2;
 /// The place is a client's entry, neither free nor a resting slot's.
 const CLIENT: u8 = 4;
+/// The client takes part in its site's limit: with a lease or an offer, or with slots that are held down.
+const STAKE_LIVE: u8 = 8;
+const STAKE_RESTING: u8 = 16;
 
 /// A slot that its client left and nobody else gets yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,6 +141,11 @@ impl Entry {
         self.state == Some(State::Bound) && self.flags & HELD != 0 && lasts(self.expires, now)
     }
 
+    /// Whether this is a lease that runs, or is over and was not swept yet.
+    pub(super) fn is_bound(&self) -> bool {
+        self.state == Some(State::Bound) && self.flags & HELD != 0
+    }
+
     /// When the binding's slot is free for others.
     pub(super) fn hold_end(&self, hold_down_seconds: u32) -> u32 {
         match self.state {
@@ -179,6 +188,24 @@ impl Entry {
     pub(super) fn clear_offer(&mut self) {
         self.offer_until = 0;
         self.flags &= !COUNTED;
+    }
+
+    /// What the client takes of its site's limit.
+    pub(super) fn stake(&self) -> Stake {
+        match self.flags & (STAKE_LIVE | STAKE_RESTING) {
+            0 => Stake::Nothing,
+            STAKE_RESTING => Stake::Resting,
+            _ => Stake::Live,
+        }
+    }
+
+    pub(super) fn set_stake(&mut self, stake: Stake) {
+        self.flags = self.flags & !(STAKE_LIVE | STAKE_RESTING)
+            | match stake {
+                Stake::Nothing => 0,
+                Stake::Resting => STAKE_RESTING,
+                Stake::Live => STAKE_LIVE,
+            };
     }
 
     /// The place of a slot that rests, chained before `next`.

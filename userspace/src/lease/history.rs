@@ -296,7 +296,10 @@ impl Model {
                 let record = record.unwrap();
                 self.note(&record, client, lease.slot, State::Former);
                 let until = self.hold_end(record.stamp());
-                self.retain(|it| it.client != client || !matches!(it.why, Why::Lease(_)));
+                self.retain(|it| {
+                    let own_offer = matches!(it.why, Why::Offer(_)) && it.slot == lease.slot;
+                    it.client != client || !(matches!(it.why, Why::Lease(_)) || own_offer)
+                });
                 self.claims.push(Claim { why: Why::Former, until, ..lease });
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::PoisonError};
 
-use super::{Leases, bindings::Shard, key::BindingKey, pool::Slot, pools::Location};
+use super::{Leases, bindings::Shard, key::BindingKey, pool::Slot, pools::Location, sites::Stake};
 
 impl Leases {
     /// Checks that a bit is set exactly if its slot is offered, bound, in hold-down, quarantined, reserved or held
@@ -20,6 +20,7 @@ impl Leases {
                 offers += u32::from(shard.entry(place).offer_counts());
             }
         }
+        self.check_sites()?;
         if offers != self.offers() {
             return Err(format!("{offers} offers count, but {} are counted", self.offers()));
         }
@@ -49,6 +50,42 @@ impl Leases {
             }
         }
         Ok(())
+    }
+}
+
+impl Leases {
+    /// Checks that each site has what the entries of its clients say, and that nobody has more than is counted.
+    fn check_sites(&self) -> Result<(), String> {
+        let Some(sites) = &self.stock.sites else { return Ok(()) };
+        let mut expected: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            for place in shard.clients() {
+                let entry = shard.entry(place);
+                let (site, stake) = shard.stake(place);
+                let count = expected.entry(site);
+                match stake {
+                    Stake::Nothing => {}
+                    Stake::Resting => count.or_default().1 += 1,
+                    Stake::Live => count.or_default().0 += 1,
+                }
+                let offered = entry.offered_at().is_some();
+                let wrong = match stake {
+                    Stake::Nothing => false,
+                    Stake::Resting => offered,
+                    Stake::Live => !offered && !entry.is_bound(),
+                };
+                if wrong {
+                    return Err(format!("{:?} takes {stake:?} of site {site:x}", entry.key()));
+                }
+            }
+        }
+        let counted = sites.used().into_iter().map(|site| (site.key, (site.live, site.resting)));
+        let counted: BTreeMap<u64, (u32, u32)> = counted.collect();
+        if counted == expected {
+            return Ok(());
+        }
+        Err(format!("sites have {expected:x?}, but {counted:x?} is counted"))
     }
 }
 

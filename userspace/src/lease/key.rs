@@ -62,6 +62,46 @@ impl ClientIdentity {
     }
 }
 
+impl IdentitySecret {
+    /// The site that `pieces` name, the same at every start of the server. Each piece counts for itself: what ends
+    /// one cannot begin the next.
+    pub fn identify_site(&self, pieces: &[&[u8]]) -> SiteId {
+        let mut hasher = SipHasher13::new_with_key(&self.0);
+        hasher.write_u8(SITE);
+        for piece in pieces {
+            hasher.write_usize(piece.len());
+            hasher.write(piece);
+        }
+        SiteId(u64::try_from(hasher.finish128().as_u128() >> 64).unwrap_or(0))
+    }
+}
+
+/// Tells the hashes of sites from those of clients, which begin with an [`IdentityKind`].
+const SITE: u8 = 0x80;
+
+/// A customer's site: where a line ends, whoever is behind it. A keyed hash, which records carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub struct SiteId(pub u64);
+
+impl SiteId {
+    /// Nobody knows where: such clients are not counted.
+    pub const UNKNOWN: SiteId = SiteId(0);
+
+    /// The site's key among the sites of all links; 0 if it is not known. In memory only.
+    pub(super) fn on(self, link: LinkId) -> u64 {
+        let key = self.0.wrapping_add(SITE_STRIDE.wrapping_mul(u64::from(link.0)));
+        if self == Self::UNKNOWN { 0 } else { key }
+    }
+
+    /// The site of a key, given the link that the key was made for.
+    pub(super) fn of(key: u64, link: LinkId) -> SiteId {
+        SiteId(key.wrapping_sub(SITE_STRIDE.wrapping_mul(u64::from(link.0))))
+    }
+}
+
+/// Odd, so that links differ.
+const SITE_STRIDE: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// Odd, so that links differ; the sum stays as uniform as the keyed hash.
 const STRIDE: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
 
@@ -89,6 +129,18 @@ impl BindingKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sites_differ_by_secret_link_and_where_pieces_end() {
+        let secret = IdentitySecret([7; 16]);
+        let site = secret.identify_site(&[b"ge-0", b"1"]);
+        assert_eq!(site, secret.identify_site(&[b"ge-0", b"1"]));
+        assert_ne!(site, secret.identify_site(&[b"ge-", b"01"]));
+        assert_ne!(site, IdentitySecret([8; 16]).identify_site(&[b"ge-0", b"1"]));
+        assert_ne!(site.on(LinkId(0)), site.on(LinkId(1)));
+        assert_eq!(SiteId::of(site.on(LinkId(9)), LinkId(9)), site);
+        assert_eq!(SiteId::UNKNOWN.on(LinkId(9)), 0);
+    }
 
     #[test]
     fn identities_differ_by_secret_kind_octets_and_link() {

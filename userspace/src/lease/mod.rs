@@ -11,7 +11,9 @@ mod bindings;
 mod bitmap;
 pub mod client;
 mod entry;
+mod fixed;
 pub mod geometry;
+mod grant;
 #[cfg(all(test, not(feature = "loom")))]
 mod history;
 #[cfg(any(test, feature = "sim"))]
@@ -19,12 +21,14 @@ mod image;
 #[cfg(any(test, feature = "sim"))]
 mod invariants;
 pub mod key;
+mod limit;
 pub mod pool;
 pub mod pools;
 pub mod promise;
 pub mod record;
 pub mod recovery;
 pub mod rules;
+mod sites;
 pub mod stamp;
 mod stock;
 mod sweep;
@@ -49,6 +53,7 @@ use self::{
     pools::Pools,
     promise::{Promise, Watermarks},
     rules::{Rule, holds},
+    sites::Sites,
     stamp::Now,
     stock::Stock,
 };
@@ -72,6 +77,15 @@ pub struct Settings {
     pub watermarks: Arc<Watermarks>,
     /// The number of shards of the table; by default as many as `capacity` needs.
     pub shards: Option<usize>,
+    /// What not every server needs.
+    pub features: Features,
+}
+
+/// What a server does besides leasing; by default nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Features {
+    /// The most clients of one site that have a lease or an offer at a time; 0: as many as come (RFC 7618 §10).
+    pub leases_per_site_max: u32,
 }
 
 /// Why the leases cannot be made or read back.
@@ -138,9 +152,12 @@ impl Leases {
     pub fn new(specs: &[PoolSpec], settings: Settings) -> Result<Leases, LeaseError> {
         let needed = settings.capacity.div_ceil(FILL).max(SHARDS_MIN);
         let shards = settings.shards.unwrap_or(needed).max(1);
-        let stock = Stock::new(Pools::new(specs)?, settings.offers_max);
-        let shard = |_| CachePadded::new(Mutex::new(Shard::new()));
-        Ok(Leases { stock, shards: (0..shards).map(shard).collect(), settings })
+        let limit = settings.features.leases_per_site_max;
+        let sites = (limit != 0).then(|| Sites::new(limit, settings.capacity));
+        let shard = |_| CachePadded::new(Mutex::new(Shard::new(sites.is_some())));
+        let shards = (0..shards).map(shard).collect();
+        let stock = Stock::new(Pools::new(specs)?, settings.offers_max, sites);
+        Ok(Leases { stock, shards, settings })
     }
 
     /// The pools.
@@ -193,7 +210,7 @@ impl Leases {
             let locked = shard.lock().unwrap_or_else(PoisonError::into_inner);
             size_of_val(shard) + locked.heap_octets()
         });
-        shards.sum()
+        shards.sum::<usize>() + self.stock.octets()
     }
 
     /// Offers outstanding that count against the limit.

@@ -11,7 +11,7 @@ use zerocopy::{
 };
 
 use super::{
-    key::ClientIdentity,
+    key::{ClientIdentity, SiteId},
     stamp::{Now, Stamp},
 };
 
@@ -124,6 +124,19 @@ pub struct Content<'a> {
     pub client: &'a [u8],
     /// Whether `client` is `htype` and `chaddr` in place of option 61.
     pub hardware: bool,
+    /// Where the client is, as far as that is known.
+    pub site: SiteId,
+    /// The other end of the client's softwire, if the lease has one.
+    pub softwire: Option<Softwire>,
+}
+
+/// The IPv6 address that a client's softwire begins at (RFC 8539 §4), and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Softwire {
+    /// The address, never the unspecified one.
+    pub address: Ipv6Addr,
+    /// When the lease got it, in seconds since the epoch.
+    pub changed: u32,
 }
 
 impl Record {
@@ -148,9 +161,9 @@ impl Record {
             flags: if content.hardware { FLAG_HARDWARE } else { 0 },
             client_length: u16::try_from(content.client.len()).unwrap_or(u16::MAX).into(),
             source: content.source.octets(),
-            softwire: [0; 16],
-            softwire_changed: 0.into(),
-            site: 0.into(),
+            softwire: content.softwire.map_or([0; 16], |softwire| softwire.address.octets()),
+            softwire_changed: content.softwire.map_or(0, |softwire| softwire.changed).into(),
+            site: content.site.0.into(),
             client,
         }
     }
@@ -212,6 +225,18 @@ impl Record {
         &self.client[..usize::from(self.client_length.get()).min(CLIENT_LENGTH_MAX)]
     }
 
+    /// Where the client was when it got or last extended the lease.
+    pub fn site(&self) -> SiteId {
+        SiteId(self.site.get())
+    }
+
+    /// The other end of the client's softwire, if the lease has one.
+    pub fn softwire(&self) -> Option<Softwire> {
+        let address = Ipv6Addr::from(self.softwire);
+        let changed = self.softwire_changed.get();
+        (!address.is_unspecified()).then_some(Softwire { address, changed })
+    }
+
     /// Whether [`client`](Self::client) is `htype` and `chaddr` in place of option 61.
     pub fn hardware(&self) -> bool {
         self.flags & FLAG_HARDWARE != 0
@@ -247,6 +272,8 @@ mod tests {
                 source: Ipv6Addr::LOCALHOST,
                 client: &[],
                 hardware: false,
+                site: SiteId::UNKNOWN,
+                softwire: None,
             };
             Record::new(&content).keeps_slot(Now(milliseconds), 120)
         };
@@ -262,6 +289,7 @@ mod tests {
     #[test]
     fn a_record_gives_back_what_it_was_made_of() {
         let long = [9_u8; 60];
+        let softwire = Softwire { address: "2001:db8::109".parse().unwrap(), changed: 12 };
         for client in [&b"client"[..], &long] {
             let content = Content {
                 stamp: Stamp(17),
@@ -277,6 +305,8 @@ mod tests {
                 source: "2001:db8::1".parse().unwrap(),
                 client,
                 hardware: true,
+                site: SiteId(23),
+                softwire: (client == long).then_some(softwire),
             };
             let record = Record::new(&content);
             let again = Record::read_from_bytes(record.as_bytes()).unwrap();
@@ -288,6 +318,7 @@ mod tests {
             assert_eq!(again.source(), content.source);
             assert_eq!(again.client(), &client[..client.len().min(CLIENT_LENGTH_MAX)]);
             assert!(again.hardware());
+            assert_eq!((again.site(), again.softwire()), (content.site, content.softwire));
         }
     }
 }

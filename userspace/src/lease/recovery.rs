@@ -9,12 +9,14 @@ use hashbrown::HashTable;
 
 use super::{
     LeaseError, Leases,
+    bindings::Shard,
     entry::Resting,
-    key::{BindingKey, ClientIdentity},
+    key::{BindingKey, ClientIdentity, SiteId},
     pools::Location,
     promise::Promise,
     record::{Record, State, Tuple, lasts},
     rules::{Rule, holds},
+    sites::Stake,
     stamp::{Now, Stamp},
     stock::Outside,
 };
@@ -28,6 +30,7 @@ struct Image {
     state: State,
     expires: u32,
     source: Ipv6Addr,
+    site: SiteId,
 }
 
 impl Image {
@@ -112,6 +115,7 @@ impl<'l> Recovery<'l> {
             state,
             expires: record.expires(),
             source: record.source(),
+            site: record.site(),
         };
         self.recovered.greatest_stamp = self.recovered.greatest_stamp.max(image.stamp);
         let same = |other: &Image| other.tuple == image.tuple;
@@ -200,6 +204,7 @@ impl Leases {
                     } else {
                         recovered.former += 1;
                     }
+                    self.count_at_site(&mut shard, place, inside, now);
                     continue;
                 }
                 // Left for the lease, though the record that says so was lost.
@@ -221,6 +226,7 @@ impl Leases {
                 return false;
             }
             self.stock().claim(*at);
+            self.count_at_site(&mut shard, place, inside, now);
             if state == State::Quarantined {
                 recovered.quarantined += 1;
             } else {
@@ -228,6 +234,23 @@ impl Leases {
             }
         }
         true
+    }
+
+    /// Counts a client in the limit of its site, however much that has: by its lease if that runs, else by a slot
+    /// that rests.
+    fn count_at_site(&self, shard: &mut Shard, place: u16, inside: &Inside, now: Now) {
+        let site = inside.image.site.on(self.pools().link_of(inside.at.pool));
+        let Some(sites) = self.stock().sites.as_ref().filter(|_| site != 0) else { return };
+        let (noted, counted) = shard.stake(place);
+        let is_active = shard.entry(place).is_active(now);
+        let stake = if is_active { Stake::Live } else { Stake::Resting };
+        if stake <= counted || !holds(Rule::SitesOutliveRestarts) {
+            return;
+        }
+        if sites.change(site, Stake::Nothing, stake) {
+            sites.change(noted, counted, Stake::Nothing);
+            shard.set_stake(place, site, stake);
+        }
     }
 
     /// Remembers a client's last slot if the client has no lease and its shard has room.
@@ -298,6 +321,8 @@ mod tests {
             source: "2001:db8::9".parse().unwrap(),
             client: b"client",
             hardware: false,
+            site: SiteId::UNKNOWN,
+            softwire: None,
         })
     }
 

@@ -38,11 +38,15 @@ pub enum Rule {
     OffersHold,
     /// Ports of a lease that no pool covers any more are nobody's until it is over.
     OutsideLeasesHold,
+    /// A site has no more leases and offers than its limit.
+    SitesAreLimited,
+    /// What a site has counts after a restart, too.
+    SitesOutliveRestarts,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Rule; 16] = [
+    pub const ALL: [Rule; 18] = [
         Rule::GreaterStampWins,
         Rule::NewerLeaseWins,
         Rule::AcksWait,
@@ -59,6 +63,8 @@ impl Rule {
         Rule::GreatestStampIsCopied,
         Rule::OffersHold,
         Rule::OutsideLeasesHold,
+        Rule::SitesAreLimited,
+        Rule::SitesOutliveRestarts,
     ];
 }
 

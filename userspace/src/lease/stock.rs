@@ -8,6 +8,7 @@ use super::{
     key::BindingKey,
     pools::{Location, Pools},
     record::lasts,
+    sites::Sites,
     stamp::{Now, Stamp},
 };
 use crate::sync::{AtomicU32, Mutex, Ordering};
@@ -15,6 +16,8 @@ use crate::sync::{AtomicU32, Mutex, Ordering};
 /// Pools, the count of offers, and slots held for leases from outside the pools.
 pub(super) struct Stock {
     pub pools: Pools,
+    /// What each site has, if that is limited.
+    pub sites: Option<Sites>,
     offers: CachePadded<AtomicU32>,
     offers_max: u32,
     /// How many of `outside` there are: almost always none, and then nobody takes the lock.
@@ -33,14 +36,20 @@ pub(super) struct Outside {
 }
 
 impl Stock {
-    pub(super) fn new(pools: Pools, offers_max: u32) -> Stock {
+    pub(super) fn new(pools: Pools, offers_max: u32, sites: Option<Sites>) -> Stock {
         Stock {
             pools,
+            sites,
             offers: CachePadded::new(AtomicU32::new(0)),
             offers_max,
             outside_count: AtomicU32::new(0),
             outside: Mutex::new(Vec::new()),
         }
+    }
+
+    /// Octets of what not every server has.
+    pub(super) fn octets(&self) -> usize {
+        self.sites.as_ref().map_or(0, Sites::octets)
     }
 
     /// Takes a place among the offers; false if all are taken.

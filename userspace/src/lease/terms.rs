@@ -88,6 +88,8 @@ pub struct Holder<'a> {
 pub enum OfferError {
     /// As many offers are outstanding as may be.
     OffersExhausted,
+    /// The client's site has as many leases and offers as it may.
+    SiteFull,
     /// The client's shard is full of clients that hold something.
     TableFull,
 }
@@ -97,6 +99,8 @@ pub enum OfferError {
 pub enum GrantError {
     /// Another's, reserved, quarantined, or held for a lease from outside the pools.
     Taken,
+    /// The client's site has as many leases and offers as it may.
+    SiteFull,
     /// The client's shard is full of clients that hold something.
     TableFull,
     /// The client has left so many slots that are still held down that it may not leave another.

@@ -44,6 +44,7 @@ pub(super) fn settings() -> Settings {
         decline_hold_seconds: DECLINE_HOLD,
         watermarks: Arc::new(Watermarks::new(2)),
         shards: None,
+        features: Features::default(),
     }
 }
 

@@ -71,6 +71,7 @@ pub fn open(
         decline_hold_seconds: times.decline_hold_seconds,
         watermarks,
         shards: None,
+        features: plan.features.clone(),
     };
     let leases = Leases::new(&compiled.pools, settings)?;
     let (mut log, secret) = open_log(compiled, &leases, options)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     engine::Engine,
     journal::MemoryLog,
-    lease::{Leases, Settings, promise::Watermarks},
+    lease::{Features, Leases, Settings, promise::Watermarks},
 };
 
 use super::config::Compiled;
@@ -23,6 +23,7 @@ pub(super) fn engine(watermarks: Arc<Watermarks>) -> Arc<Engine> {
         decline_hold_seconds: 86_400,
         watermarks,
         shards: None,
+        features: Features::default(),
     };
     let leases = Arc::new(Leases::new(&compiled.pools, settings).unwrap());
     let secret = MemoryLog::new().unwrap().identity_secret();

@@ -8,10 +8,10 @@ use portlease::{
     engine::{
         Engine, Verdict,
         options::OptionSet,
-        policy::{BindSource, Link, Match, Policy, Prefer, Prefix, PsidChoice, Times},
+        policy::{BindSource, Link, Match, Policy, Prefer, Prefix, PsidChoice, SitePolicy, Times},
     },
     lease::{
-        Leases, Settings,
+        Features, Leases, Settings,
         geometry::PoolSpec,
         key::{IdentitySecret, LinkId},
         pool::PoolId,
@@ -116,6 +116,7 @@ pub fn reference_policy() -> Policy {
         softwire: None,
         information: None,
         server_duid: None,
+        sites: SitePolicy::default(),
         reply_to_source_port: false,
         pad_to_300: false,
     }
@@ -128,6 +129,11 @@ pub fn network(link: u16) -> Ipv6Addr {
 
 /// The leases of the reference configuration, empty.
 pub fn leases(pools: &[PoolSpec], watermarks: &Arc<Watermarks>) -> Leases {
+    leases_with(pools, watermarks, Features::default())
+}
+
+/// The same, and what they do besides leasing.
+fn leases_with(pools: &[PoolSpec], watermarks: &Arc<Watermarks>, features: Features) -> Leases {
     let settings = Settings {
         capacity: 1000,
         offers_max: 1000,
@@ -135,6 +141,7 @@ pub fn leases(pools: &[PoolSpec], watermarks: &Arc<Watermarks>) -> Leases {
         decline_hold_seconds: 86400,
         watermarks: Arc::clone(watermarks),
         shards: None,
+        features,
     };
     Leases::new(pools, settings).unwrap()
 }
@@ -145,6 +152,7 @@ pub struct Server {
     pub now: Now,
     /// Every record that was promised, in order.
     pub journal: Vec<Record>,
+    pools: Vec<PoolSpec>,
     watermarks: Arc<Watermarks>,
 }
 
@@ -160,12 +168,35 @@ impl Server {
 
     /// Other pools, which have the numbers and links of the reference configuration's.
     pub fn serving(pools: &[PoolSpec], change: impl FnOnce(&mut Policy)) -> Server {
+        Server::featuring(pools, Features::default(), change)
+    }
+
+    /// The same, and leases that do more.
+    pub fn featuring(
+        pools: &[PoolSpec],
+        features: Features,
+        change: impl FnOnce(&mut Policy),
+    ) -> Server {
         let mut policy = reference_policy();
         change(&mut policy);
         let watermarks = Arc::new(Watermarks::new(1));
-        let leases = Arc::new(leases(pools, &watermarks));
+        let leases = Arc::new(leases_with(pools, &watermarks, features));
         let engine = Engine::new(policy, leases, SECRET);
-        Server { engine, now: START, journal: Vec::new(), watermarks }
+        Server { engine, now: START, journal: Vec::new(), pools: pools.to_vec(), watermarks }
+    }
+
+    /// The server after a crash: what it has promised is read back, in another order.
+    pub fn restarted(self, features: Features) -> Server {
+        let Server { engine, now, journal, pools, .. } = self;
+        let watermarks = Arc::new(Watermarks::new(1));
+        let leases = leases_with(&pools, &watermarks, features);
+        let mut recovery = leases.recover();
+        journal.iter().rev().for_each(|record| recovery.adopt(record));
+        recovery.finish(now).unwrap();
+        leases.check_invariants().unwrap();
+        let engine = Engine::new(engine.policy().clone(), Arc::new(leases), SECRET);
+        watermarks.publish(LaneId(0), journal.len() as u64);
+        Server { engine, now, journal, pools, watermarks }
     }
 
     /// Lets time pass, sweeping as the workers do.
@@ -373,6 +404,10 @@ pub struct Query {
     /// Content of option 159, as it stands.
     pub params: Option<Vec<u8>>,
     pub parameter_list: Vec<u8>,
+    /// Interface-Id of the relay.
+    pub interface_id: Option<Vec<u8>>,
+    /// Remote-Id of the relay.
+    pub remote_id: Option<Vec<u8>>,
 }
 
 /// An RFC 4361 client identifier that ends in `client`.
@@ -405,6 +440,8 @@ impl Query {
             lease_seconds: None,
             params: None,
             parameter_list: vec![1, 3, 6, 51, 58, 59, 159],
+            interface_id: Some(b"ge-0/0/1".to_vec()),
+            remote_id: None,
         }
     }
 
@@ -522,8 +559,8 @@ impl Query {
                 hop_count: 0,
                 link_address: Ipv6Addr::from(link_address),
                 peer_address: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, u16::from(self.client)),
-                interface_id: Some(b"ge-0/0/1"),
-                remote_id: None,
+                interface_id: self.interface_id.as_deref(),
+                remote_id: self.remote_id.as_deref(),
                 client_link_layer: None,
             };
             dhcpv6::begin_relayed_query(&mut w, &[relay], self.unicast)

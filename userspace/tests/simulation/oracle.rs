@@ -8,8 +8,8 @@ use std::{
 use portlease::{
     lease::{
         client::Holding,
-        key::ClientIdentity,
-        record::{NEVER, Record, State, Tuple},
+        key::{ClientIdentity, LinkId, SiteId},
+        record::{NEVER, Record, State, Tuple, lasts},
         stamp::{Now, Stamp},
     },
     wire::dhcpv4::MessageType,
@@ -41,6 +41,8 @@ pub enum Invariant {
     RecordCoversAck,
     /// No ACK leaves before its record is durable.
     DurableFirst,
+    /// A client gets no lease at a site whose limit other clients' leases have reached.
+    SiteIsLimited,
 }
 
 /// An invariant that does not hold, and how that was noticed.
@@ -84,6 +86,14 @@ struct Use {
     end: u64,
 }
 
+/// A lease that runs, as records have it.
+#[derive(Clone, Copy, Debug)]
+struct Lease {
+    identity: ClientIdentity,
+    link: Option<LinkId>,
+    site: SiteId,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Declined {
     tuple: Tuple,
@@ -103,6 +113,8 @@ pub struct Oracle {
     durable: HashSet<(Tuple, u64)>,
     /// Of the durable records of a lease, the greatest stamp, and the end in seconds that it goes with.
     covered: HashMap<(Tuple, ClientIdentity), (Stamp, u32)>,
+    /// What the server that runs has read back and recorded since.
+    records: Vec<Record>,
 }
 
 impl Oracle {
@@ -114,6 +126,7 @@ impl Oracle {
             declined: Vec::new(),
             durable: HashSet::new(),
             covered: HashMap::new(),
+            records: Vec::new(),
         }
     }
 
@@ -126,8 +139,9 @@ impl Oracle {
         }
     }
 
-    /// What was held in memory only is gone.
-    pub fn forgets_memory(&mut self) {
+    /// What was held in memory only is gone: a server begins with what it has read back.
+    pub fn begins_with(&mut self, found: &[Record]) {
+        self.records = found.to_vec();
         self.offers.fill(None);
         let durable = &self.durable;
         self.declined.retain(|declined| durable.contains(&(declined.tuple, declined.stamp.0)));
@@ -197,6 +211,7 @@ impl Oracle {
     /// The server has made a record, durable or not.
     pub fn recorded(&mut self, client: usize, record: &Record, now: Now) -> Result<(), Violation> {
         let (tuple, stamp) = (record.tuple(), record.stamp());
+        self.records.push(*record);
         match record.state() {
             Some(State::Bound) => {
                 self.takes(client, tuple, now)?;
@@ -207,9 +222,67 @@ impl Oracle {
                 self.declined.push(Declined { tuple, until, stamp });
                 self.offers[client] = None;
             }
-            _ => {}
+            // Who gives a tuple up does not wait for it to be offered either.
+            _ => self.offers[client] = self.offers[client].filter(|(offered, _)| *offered != tuple),
         }
         Ok(())
+    }
+
+    /// The server is about to lease a tuple: may the client have it, as far as its site is concerned?
+    pub fn admits(
+        &self,
+        process: &Process,
+        record: &Record,
+        limit: u32,
+        now: Now,
+    ) -> Result<(), Violation> {
+        if limit == 0 || record.state() != Some(State::Bound) {
+            return Ok(());
+        }
+        let mut leases = self.leases(process, now);
+        leases.retain(|it| it.link == link_of(process, record.tuple()) && it.site == record.site());
+        let others = leases.iter().filter(|it| it.identity != record.identity()).count();
+        let is_new = others == leases.len();
+        if !is_new || others < limit as usize {
+            return Ok(());
+        }
+        Invariant::SiteIsLimited.broken(format_args!(
+            "{} is leased at {:?}, where {others} others have leases of at most {limit}",
+            short(record.tuple()),
+            record.site()
+        ))
+    }
+
+    /// The leases that the server knows of and that run, one a client and link. Not all of them: what a client has that
+    /// has declined something since is not told by its newest record.
+    fn leases(&self, process: &Process, now: Now) -> Vec<Lease> {
+        let mut newest: HashMap<Tuple, &Record> = HashMap::new();
+        for record in &self.records {
+            let known = newest.entry(record.tuple()).or_insert(record);
+            if known.stamp() < record.stamp() {
+                *known = record;
+            }
+        }
+        let mut leases: HashMap<(ClientIdentity, LinkId), &Record> = HashMap::new();
+        for record in newest.into_values() {
+            let served = is_served(process, record.tuple());
+            let Some(link) = link_of(process, record.tuple()).filter(|_| served) else { continue };
+            let known = leases.entry((record.identity(), link)).or_insert(record);
+            if known.stamp() < record.stamp() {
+                *known = record;
+            }
+        }
+        let runs = |record: &Record| {
+            record.state() == Some(State::Bound) && lasts(record.expires(), process.clock(now))
+        };
+        let leases = leases.into_iter().filter(|(_, record)| runs(record));
+        leases
+            .map(|((identity, link), record)| Lease {
+                identity,
+                link: Some(link),
+                site: record.site(),
+            })
+            .collect()
     }
 
     /// An ACK that was parked leaves.
@@ -371,6 +444,12 @@ impl Oracle {
         Invariant::LeaseSurvives
             .broken(format_args!("client {client} says {message} and hears {answer:?}"))
     }
+}
+
+/// The link whose pool has the tuple's address.
+fn link_of(process: &Process, tuple: Tuple) -> Option<LinkId> {
+    let pools = process.engine.leases().pools();
+    pools.locate(tuple.address).map(|pool| pools.link_of(pool))
 }
 
 /// Whether a pool of this configuration has the tuple.

@@ -5,10 +5,10 @@ use std::{net::Ipv4Addr, sync::Arc};
 use portlease::{
     engine::{
         options::OptionSet,
-        policy::{Link, Match, Policy, Prefer, Prefix, Times},
+        policy::{Link, Match, Policy, Prefer, Prefix, SitePolicy, Times},
     },
     lease::{
-        Settings,
+        Features, Settings,
         geometry::PoolSpec,
         key::LinkId,
         pool::PoolId,
@@ -35,6 +35,15 @@ pub struct Durations {
     lease_max: u32,
 }
 
+/// What the server does besides leasing in this history.
+#[derive(Clone, Copy, Debug)]
+pub struct Extras {
+    /// Clients with a lease or an offer that a site has at most; 0: any number.
+    pub leases_per_site_max: u32,
+    /// Direct clients of one link are one site, or each is its own.
+    site_prefix_length: u8,
+}
+
 /// An address, cut in some way.
 #[derive(Clone, Copy, Debug)]
 struct Planned {
@@ -49,6 +58,7 @@ struct Planned {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub durations: Durations,
+    pub extras: Extras,
     pools: Vec<Planned>,
     /// A link's number in the configuration is its place here.
     links: Vec<u16>,
@@ -69,6 +79,10 @@ impl Plan {
                 offer_hold: random.u32(3..15),
                 early_percent: random.u8(0..60),
                 lease_max: if random.u32(0..4) == 0 { NEVER } else { 200 },
+            },
+            extras: Extras {
+                leases_per_site_max: random.u32(0..6).saturating_sub(2),
+                site_prefix_length: if random.bool() { 64 } else { 128 },
             },
             pools: vec![
                 pool("shared", 1, 1, (0, 2)),
@@ -152,6 +166,10 @@ impl Plan {
             links: self.links.iter().map(link).collect(),
             matches: matches.collect(),
             authoritative: self.authoritative,
+            sites: SitePolicy {
+                prefix_length: self.extras.site_prefix_length,
+                ..SitePolicy::default()
+            },
             ..reference_policy()
         }
     }
@@ -164,6 +182,7 @@ impl Plan {
             decline_hold_seconds: self.durations.decline_hold,
             watermarks: Arc::clone(watermarks),
             shards: Some(2),
+            features: Features { leases_per_site_max: self.extras.leases_per_site_max },
         }
     }
 

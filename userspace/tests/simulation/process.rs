@@ -10,7 +10,7 @@ use portlease::{
     journal::{Awaiting, Lane, LeaseLog, LogError, Options, RingLog, fault::FaultyDisk},
     lease::{
         Leases,
-        key::ClientIdentity,
+        key::{ClientIdentity, SiteId},
         promise::{LaneId, Watermarks},
         record::{Content, Record, State, Tuple},
         stamp::{Now, Stamp},
@@ -141,6 +141,8 @@ impl Process {
             source: Ipv6Addr::UNSPECIFIED,
             client: &[],
             hardware: true,
+            site: SiteId::UNKNOWN,
+            softwire: None,
         });
         (0..commits).try_for_each(|_| self.log.commit(&[record], now))
     }

@@ -88,6 +88,10 @@ impl World<'_> {
     ) -> Result<(), Violation> {
         let Some(process) = &mut self.process else { return Ok(()) };
         let now = process.clock(self.now);
+        let limit = self.plan.extras.leases_per_site_max;
+        for record in records {
+            self.oracle.admits(process, record, limit, self.now)?;
+        }
         let worker = &mut process.workers[at];
         let mut sequence = 0;
         for record in records {
@@ -256,7 +260,7 @@ impl World<'_> {
                 for record in &found {
                     self.oracle.is_durable(record);
                 }
-                self.oracle.forgets_memory();
+                self.oracle.begins_with(&found);
                 self.process = Some(process);
                 Ok(())
             }

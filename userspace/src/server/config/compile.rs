@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use toml::Spanned;
 
-use crate::engine::policy::{BindSource, Policy, PsidChoice, Times};
+use crate::engine::policy::{BindSource, Policy, PsidChoice, SitePolicy, Times};
 use crate::engine::times::LEASE_SECONDS_MIN;
-use crate::lease::record::NEVER;
+use crate::lease::{Features, record::NEVER};
 
 use super::file::{Count, File, Lease};
 use super::links::{self, Links};
@@ -16,6 +16,12 @@ use super::{Compiled, Datapath, Named, Plan, Store, units};
 
 /// Ten years. Expiry is kept in 32-bit seconds since 1970, which end in 2106.
 const LEASE_SECONDS_MAX: u32 = 3650 * 86_400;
+
+/// The greatest limit of a site's leases.
+const LEASES_PER_SITE_MAX: u32 = 1_000_000;
+
+/// The most queries a second of a site that can be a limit.
+const QUERIES_PER_SITE_MAX: u32 = 1_000_000;
 
 /// Leases that a store can be told to hold.
 const CAPACITY_MAX: u64 = 256_000_000;
@@ -87,6 +93,22 @@ impl Problems<'_> {
         seconds
     }
 
+    /// A plain number between `min` and `max`, `default` if nothing is written.
+    fn number(
+        &mut self,
+        value: Option<&Spanned<i64>>,
+        (min, max): (u32, u32),
+        default: u32,
+    ) -> u32 {
+        let Some(value) = value else { return default };
+        let number = u32::try_from(*value.get_ref()).ok();
+        let number = number.filter(|number| (min..=max).contains(number));
+        if number.is_none() {
+            self.add(value.span(), "out of range", &format!("{min} to {max}"));
+        }
+        number.unwrap_or(default)
+    }
+
     /// A number of things between 1 and `max`, `default` if nothing is written.
     fn count(&mut self, value: Option<&Spanned<Count>>, max: u64, default: u64) -> u64 {
         const ALLOWED: &str = "a number such as 1000, \"500k\", \"1M\"";
@@ -119,6 +141,7 @@ pub(super) fn compile(file: &File, mut problems: Problems<'_>) -> Result<Compile
     store(file, &mut plan, &links, &mut problems, &mut notices);
     links.check_server_id(server_id, &mut notices);
     let policy = policy(file, server_id, times, &links, &mut problems);
+    plan.features = features(file, &mut problems);
     if !problems.is_empty() {
         return Err(problems.into_report());
     }
@@ -138,6 +161,7 @@ fn server(file: &File, problems: &mut Problems<'_>) -> (Ipv4Addr, Plan) {
         ring_octets: None,
         capacity: 0,
         offers_max: 0,
+        features: Features::default(),
         interface_matches: Vec::new(),
         notices: Vec::new(),
     };
@@ -351,11 +375,6 @@ fn policy(
 ) -> Policy {
     let default = super::file::Policy::default();
     let written = file.policy.as_ref().map_or(&default, Spanned::get_ref);
-    if let Some(limit) = written.max_leases_per_site.as_ref().filter(|limit| *limit.get_ref() != 0)
-    {
-        let what = "this version has no limit for each site";
-        problems.add(limit.span(), what, "0 (no limit)");
-    }
     let renew = [("nak", false), ("accept", true)];
     let bind = [("log", BindSource::Log), ("nak", BindSource::Nak)];
     let choice = [("random", PsidChoice::Random), ("sequential", PsidChoice::Sequential)];
@@ -376,7 +395,26 @@ fn policy(
         softwire: None,
         information: None,
         server_duid: None,
+        sites: sites(written, problems),
         reply_to_source_port: written.reply_to_source_port,
         pad_to_300: written.pad_to_300,
     }
+}
+
+fn sites(written: &super::file::Policy, problems: &mut Problems<'_>) -> SitePolicy {
+    let default = SitePolicy::default();
+    let length = written.site_prefix_len.as_ref();
+    let length = problems.number(length, (1, 128), default.prefix_length.into());
+    let queries = written.queries_per_site.as_ref();
+    SitePolicy {
+        prefix_length: u8::try_from(length).unwrap_or(default.prefix_length),
+        queries_per_second: problems.number(queries, (0, QUERIES_PER_SITE_MAX), 0),
+    }
+}
+
+/// What the leases do besides leasing.
+fn features(file: &File, problems: &mut Problems<'_>) -> Features {
+    let written = file.policy.as_ref().map(Spanned::get_ref);
+    let limit = written.and_then(|policy| policy.max_leases_per_site.as_ref());
+    Features { leases_per_site_max: problems.number(limit, (0, LEASES_PER_SITE_MAX), 0) }
 }

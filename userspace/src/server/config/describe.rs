@@ -87,6 +87,7 @@ impl Compiled {
             PsidChoice::Sequential => "lowest first",
         };
         writeln!(f, "            port sets are picked {choice}")?;
+        self.show_sites(f)?;
         let options = [
             (policy.ignore_159, "option 159 is ignored: full addresses only"),
             (policy.reply_to_source_port, "replies go to the client's UDP source port"),
@@ -96,6 +97,24 @@ impl Compiled {
             writeln!(f, "            {text}")?;
         }
         Ok(())
+    }
+
+    fn show_sites(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (limit, sites) = (self.plan.features.leases_per_site_max, &self.policy.sites);
+        let queries = sites.queries_per_second;
+        if limit == 0 && queries == 0 {
+            return writeln!(f, "            sites are not limited");
+        }
+        let limit = if limit == 0 { "any number of".to_owned() } else { limit.to_string() };
+        let queries = match queries {
+            0 => "any number of".to_owned(),
+            queries => format!("{queries} (at once {})", u64::from(queries) * 10),
+        };
+        writeln!(
+            f,
+            "            each site (identifier at its relay, or /{}): {limit} leases, {queries} queries a second",
+            sites.prefix_length
+        )
     }
 
     fn show_link(&self, f: &mut fmt::Formatter<'_>, index: usize, link: &Link) -> fmt::Result {

@@ -113,6 +113,8 @@ pub(super) struct Policy {
     pub(super) allow_system_ports: bool,
     pub(super) psid_choice: Option<Spanned<String>>,
     pub(super) max_leases_per_site: Option<Spanned<i64>>,
+    pub(super) site_prefix_len: Option<Spanned<i64>>,
+    pub(super) queries_per_site: Option<Spanned<i64>>,
     #[serde(default)]
     pub(super) reply_to_source_port: bool,
     #[serde(default)]

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize as _;
 
 use crate::engine::policy::Policy;
-use crate::lease::geometry::PoolSpec;
+use crate::lease::{Features, geometry::PoolSpec};
 
 pub use self::report::{Problem, Report};
 use self::report::{Problems, Source};
@@ -54,6 +54,8 @@ pub struct Plan {
     pub capacity: usize,
     /// How many offers may be outstanding.
     pub offers_max: u32,
+    /// What the leases do besides leasing.
+    pub features: Features,
     /// Matches of links that name an interface, whose index is known only on the machine that serves.
     interface_matches: Vec<InterfaceMatch>,
     /// What is accepted but has no effect, or deserves a second look.

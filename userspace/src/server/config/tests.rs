@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 
 use super::*;
-use crate::engine::policy::Prefix;
+use crate::engine::policy::{Prefix, SitePolicy};
 
 const REFERENCE: &str = include_str!("../../../examples/reference.toml");
 
@@ -64,6 +64,7 @@ fn the_reference_configuration_compiles() {
                 renewals without option 159: refused
                 reboots from another source: served and counted
                 port sets are picked at random
+                sites are not limited
 
     link L1
       clients   link-address 2001:db8:1::/64
@@ -414,12 +415,27 @@ fn the_store_has_to_be_built_and_large_enough() {
 }
 
 #[test]
+fn limits_of_sites_are_numbers_in_bounds() {
+    let text = format!(
+        "{SMALL}[policy]\nmax-leases-per-site = 2\nsite-prefix-len = 56\nqueries-per-site = 5\n"
+    );
+    let limited = compiled(&text);
+    assert_eq!(limited.plan.features.leases_per_site_max, 2);
+    assert_eq!(limited.policy.sites, SitePolicy { prefix_length: 56, queries_per_second: 5 });
+    let shown = limited.to_string();
+    assert!(shown.contains("or /56): 2 leases, 5 (at once 50) queries a second"), "{shown}");
+    assert_snapshot!(said(&text, "site = 2", "site = -1"), @r"
+    F:13: policy.max-leases-per-site = -1: out of range
+      allowed: 0 to 1000000
+    ");
+    assert_snapshot!(said(&text, "len = 56", "len = 0"), @r"
+    F:14: policy.site-prefix-len = 0: out of range
+      allowed: 1 to 128
+    ");
+}
+
+#[test]
 fn what_this_version_does_not_do_is_not_accepted_silently() {
-    let text = format!("{SMALL}[policy]\nmax-leases-per-site = 2");
-    assert_snapshot!(said(&text, "", ""), @r#"
-    F:13: policy.max-leases-per-site = 2: this version has no limit for each site
-      allowed: 0 (no limit)
-    "#);
     let memory = SMALL.replacen("[[link]]", "[store]\nkind = \"memory\"\n[[link]]", 1);
     assert_eq!(
         compiled(&memory).plan.notices,
