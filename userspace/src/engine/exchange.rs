@@ -14,7 +14,7 @@ use crate::{
     wire::{
         datagram::Datagram,
         dhcpv4::{self, Value, View},
-        dhcpv6::Relays,
+        dhcpv6::{OptionRequest, Relays},
     },
 };
 
@@ -25,6 +25,8 @@ pub(super) struct Exchange<'a> {
     pub relays: Relays<'a>,
     /// The U flag (RFC 7341 §6.3): over IPv4 the client would have sent this by unicast.
     pub unicast: bool,
+    /// DHCPv6 options that the client wants beside the DHCPv4 message.
+    pub requested: OptionRequest<'a>,
     pub message: &'a View<'a>,
     /// Where the packet came from.
     pub link: LinkId,

@@ -1,7 +1,8 @@
-//! Stateless DHCPv6: an Information-request is answered with what the configuration has of what it asks for.
+//! Stateless DHCPv6: an Information-request is answered with what the configuration has of what it
+//! asks for.
 //!
-//! Nothing is leased and nothing is written: the answer is the same for every client that asks for the same. Options
-//! are encoded once, when the engine is made.
+//! Nothing is leased and nothing is written: the answer is the same for every client that asks for
+//! the same. Options are encoded once, when the engine is made.
 
 use std::net::Ipv6Addr;
 

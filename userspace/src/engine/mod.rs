@@ -146,6 +146,7 @@ impl Engine {
             datagram,
             relays: query.relays,
             unicast: query.unicast,
+            requested: query.requested,
             message: &message,
             link,
             source: attachment.source,

@@ -15,7 +15,10 @@ use crate::{
     wire::{
         datagram::Datagram,
         dhcpv4::{self, Header, MessageType},
-        dhcpv6::{self, CLIENT_PORT, Relays, SERVER_PORT},
+        dhcpv6::{
+            self, CLIENT_PORT, Relays, SERVER_PORT,
+            softwire::{put_bind_prefix, put_border_relays},
+        },
         portparams::PortParams,
         writer::Writer,
     },
@@ -150,6 +153,25 @@ pub(super) fn port(policy: &Policy, datagram: &Datagram<'_>, relays: Relays<'_>)
     }
 }
 
+/// What the client asks for about softwires, beside option 87 (RFC 8539 §5).
+// req-S2 (RFC 7341 §6.2): a response has no options that are about IPv6 alone; these two are not.
+fn put_softwire(w: &mut Writer<'_>, policy: &Policy, exchange: &Exchange<'_>, kind: MessageType) {
+    let Some(softwire) = policy.softwire.as_ref() else { return };
+    // Who is refused has no softwire.
+    if kind == MessageType::Nak {
+        return;
+    }
+    if exchange.requested.contains(dhcpv6::OPTION_S46_BR) {
+        put_border_relays(w, &softwire.border_relays);
+    }
+    if let Some(prefix) = softwire.bind_prefix
+        && exchange.requested.contains(dhcpv6::OPTION_S46_BIND_PREFIX)
+    {
+        // req-S94 (RFC 8539 §6.1): there is one prefix, so at most one option 137.
+        put_bind_prefix(w, prefix);
+    }
+}
+
 fn write(
     policy: &Policy,
     exchange: &Exchange<'_>,
@@ -160,7 +182,8 @@ fn write(
     out: &mut [u8],
 ) -> Result<Reply, Refusal> {
     let mut w = Writer::new(out);
-    let envelope = dhcpv6::begin_response(&mut w, exchange.relays);
+    let beside = |w: &mut Writer<'_>| put_softwire(w, policy, exchange, kind);
+    let envelope = dhcpv6::begin_response_with(&mut w, exchange.relays, beside);
     let start = w.len();
     header.emit(&mut w);
     dhcpv4::put_message_type(&mut w, kind);

@@ -130,6 +130,10 @@ pub fn run(mut compiled: Compiled, options: Options) -> Result<(), RunError> {
     let journal = journal.map_err(refused("start the journal"))?;
     let mut sites = Sites::new(facts, compiled, leases.clone(), secret);
     sites.open(&mut crew)?;
+    if let Some(duid) = sites.server_duid() {
+        let duid = duid.iter().fold(String::new(), |text, octet| format!("{text}{octet:02x}"));
+        info!("information-requests are answered, as server DUID {duid}");
+    }
     info!("ready: {}", describe(&sites, &crew));
 
     let mut control = Control::new(Scene { leases, clock, pace, crew, sites }, journal);

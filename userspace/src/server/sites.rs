@@ -224,6 +224,11 @@ impl Sites {
         self.engine.policy()
     }
 
+    /// The DUID in replies to Information-requests; none if they are not answered.
+    pub fn server_duid(&self) -> Option<&[u8]> {
+        self.engine.server_duid()
+    }
+
     fn socket_berth(&self) -> usize {
         self.all.last().map_or(0, |site| site.berths.end)
     }

@@ -12,10 +12,10 @@ use crate::lease::{Features, record::NEVER};
 use super::file::{Count, File, Lease};
 use super::links::{self, Links};
 use super::report::{Problems, Report};
-use super::{Compiled, Datapath, Named, Plan, Store, units};
+use super::{Compiled, Datapath, Named, Plan, Store, information, softwire, units};
 
 /// Ten years. Expiry is kept in 32-bit seconds since 1970, which end in 2106.
-const LEASE_SECONDS_MAX: u32 = 3650 * 86_400;
+pub(super) const LEASE_SECONDS_MAX: u32 = 3650 * 86_400;
 
 /// The greatest limit of a site's leases.
 const LEASES_PER_SITE_MAX: u32 = 1_000_000;
@@ -73,7 +73,7 @@ impl Problems<'_> {
     }
 
     /// A time between `min` and `max` seconds, `default` if nothing is written. A lease may be infinite.
-    fn time(
+    pub(super) fn time(
         &mut self,
         value: Option<&Spanned<String>>,
         (min, max): (u32, u32),
@@ -140,7 +140,10 @@ pub(super) fn compile(file: &File, mut problems: Problems<'_>) -> Result<Compile
     let links = links::compile(file, &plan.interfaces, &mut problems, &mut notices);
     store(file, &mut plan, &links, &mut problems, &mut notices);
     links.check_server_id(server_id, &mut notices);
-    let policy = policy(file, server_id, times, &links, &mut problems);
+    let mut policy = policy(file, server_id, times, &links, &mut problems);
+    policy.softwire = softwire::compile(file, &mut problems, &mut notices);
+    policy.information = information::compile(file, &plan, &mut problems, &mut notices);
+    policy.server_duid = information::duid(file, &mut problems, &mut notices);
     plan.features = features(file, &mut problems);
     if !problems.is_empty() {
         return Err(problems.into_report());

@@ -8,6 +8,8 @@ use crate::engine::policy::{BindSource, Link, Match, Prefer, Prefix, PsidChoice}
 use crate::lease::geometry::{Geometry, PoolSpec};
 use crate::lease::key::LinkId;
 use crate::lease::pool::PoolId;
+use crate::lease::record::NEVER;
+use crate::wire::dhcpv6::softwire::{BindPrefix, Binding};
 
 use super::units::show_seconds;
 use super::{Compiled, Datapath, Store};
@@ -36,6 +38,8 @@ impl fmt::Display for Compiled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.show_server(f)?;
         self.show_policy(f)?;
+        self.show_softwire(f)?;
+        self.show_information(f)?;
         for (index, link) in self.policy.links.iter().enumerate() {
             self.show_link(f, index, link)?;
         }
@@ -117,6 +121,48 @@ impl Compiled {
         )
     }
 
+    fn show_softwire(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(softwire) = &self.policy.softwire else { return Ok(()) };
+        writeln!(f, "softwires   border relays: {}", list_or_none(&softwire.border_relays))?;
+        if let Some(prefix) = softwire.bind_prefix {
+            writeln!(f, "            addresses in {}", show_bind_prefix(prefix))?;
+        }
+        Ok(())
+    }
+
+    fn show_information(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(information) = &self.policy.information else { return Ok(()) };
+        let servers = match &information.servers[..] {
+            [] => "ff02::1:2 (an empty option 88)".to_owned(),
+            servers => list(servers),
+        };
+        let again = match information.refresh_seconds {
+            NEVER => "never asked again".to_owned(),
+            seconds => format!("asked again after {}", show_seconds(seconds)),
+        };
+        writeln!(f, "information servers {servers}; {again}")?;
+        if let Some(seconds) = information.retry_seconds_max {
+            writeln!(f, "            retries at most {} apart", show_seconds(seconds))?;
+        }
+        if !information.border_relays.is_empty() {
+            writeln!(f, "            border relays {}", list(&information.border_relays))?;
+        }
+        if let Some(lightweight) = &information.lightweight {
+            let relays = list(&lightweight.border_relays);
+            let bind = lightweight.binding.as_ref().map(show_binding).unwrap_or_default();
+            writeln!(f, "            lightweight 4over6: border relays {relays}{bind}")?;
+        }
+        if !information.priority.is_empty() {
+            writeln!(f, "            priority {}", list(&information.priority))?;
+        }
+        let duid = self.policy.server_duid.as_deref().map(show_hexadecimal);
+        writeln!(
+            f,
+            "            server DUID {}",
+            duid.unwrap_or("made of the store's secret".into())
+        )
+    }
+
     fn show_link(&self, f: &mut fmt::Formatter<'_>, index: usize, link: &Link) -> fmt::Result {
         let prefer = match link.prefer {
             Prefer::Shared => "shared",
@@ -185,6 +231,26 @@ fn shares(spec: &PoolSpec) -> (u32, u32, String) {
     let contiguous = 16_u32.saturating_sub(u32::from(spec.offset) + u32::from(spec.psid_length));
     let words = if ranges == 1 { "1 range".to_owned() } else { format!("{ranges} ranges") };
     (1 << spec.psid_length, ranges << contiguous, words)
+}
+
+fn show_binding(binding: &Binding) -> String {
+    let prefix = show_bind_prefix(binding.prefix);
+    let ports = binding
+        .ports
+        .map(|ports| format!(" psid {}/{} offset {}", ports.psid, ports.psid_length, ports.offset));
+    format!("; {}{} at {prefix}", binding.address, ports.unwrap_or_default())
+}
+
+fn show_bind_prefix(prefix: BindPrefix) -> String {
+    format!("{}/{}", prefix.address(), prefix.length())
+}
+
+fn show_hexadecimal(octets: &[u8]) -> String {
+    octets.iter().fold(String::new(), |text, octet| format!("{text}{octet:02x}"))
+}
+
+fn list_or_none<T: ToString>(items: &[T]) -> String {
+    if items.is_empty() { "none".to_owned() } else { list(items.iter().map(T::to_string)) }
 }
 
 fn list(items: impl IntoIterator<Item = impl ToString>) -> String {

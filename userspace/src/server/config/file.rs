@@ -16,6 +16,8 @@ pub(super) struct File {
     #[serde(default)]
     pub(super) link: Vec<Spanned<Link>>,
     pub(super) policy: Option<Spanned<Policy>>,
+    pub(super) softwire: Option<Spanned<Softwire>>,
+    pub(super) information: Option<Spanned<Information>>,
 }
 
 /// `[server]`: where it serves, and as whom.
@@ -27,6 +29,7 @@ pub(super) struct Server {
     #[serde(default)]
     pub(super) listen: Vec<Spanned<String>>,
     pub(super) server_id: Option<Spanned<String>>,
+    pub(super) duid: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) authoritative: bool,
     pub(super) datapath: Option<Spanned<String>>,
@@ -119,6 +122,49 @@ pub(super) struct Policy {
     pub(super) reply_to_source_port: bool,
     #[serde(default)]
     pub(super) pad_to_300: bool,
+}
+
+/// `[softwire]`: where the ends of softwires are.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Softwire {
+    #[serde(default)]
+    pub(super) br: Vec<Spanned<String>>,
+    pub(super) bind_prefix: Option<Spanned<String>>,
+}
+
+/// `[information]`: what clients are told that ask for configuration only.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Information {
+    pub(super) servers: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) refresh: Option<Spanned<String>>,
+    pub(super) inf_max_rt: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) br: Vec<Spanned<String>>,
+    pub(super) lw: Option<Spanned<Lightweight>>,
+    #[serde(default)]
+    pub(super) priority: Vec<Spanned<i64>>,
+}
+
+/// `lw` of `[information]`: the container of a lightweight 4over6 client.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Lightweight {
+    #[serde(default)]
+    pub(super) br: Vec<Spanned<String>>,
+    pub(super) bind: Option<Spanned<Bind>>,
+}
+
+/// `bind` of `lw`: an address and its prefix, and perhaps which ports.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Bind {
+    pub(super) address: Option<Spanned<String>>,
+    pub(super) prefix: Option<Spanned<String>>,
+    pub(super) psid_offset: Option<Spanned<i64>>,
+    pub(super) psid_len: Option<Spanned<i64>>,
+    pub(super) psid: Option<Spanned<i64>>,
 }
 
 /// A number of things: `1000`, or with a multiplier `"1M"`.

@@ -7,8 +7,10 @@ mod addresses;
 mod compile;
 mod describe;
 mod file;
+mod information;
 mod links;
 mod report;
+mod softwire;
 mod units;
 
 use std::net::{Ipv6Addr, SocketAddr};

@@ -135,7 +135,7 @@ fn what_is_no_toml_or_of_another_type_is_named_with_its_line() {
 fn unknown_keys_are_named_with_those_that_are_known() {
     assert_snapshot!(said(SMALL, "server-id", "serverid"), @r#"
     F:3: server.serverid: unknown key
-      allowed: interfaces, listen, server-id, authoritative, datapath, udp, cpus
+      allowed: interfaces, listen, server-id, duid, authoritative, datapath, udp, cpus
     "#);
     assert_snapshot!(said(SMALL, "link-address", "link-adress"), @r#"
     F:6: link.match.link-adress: unknown key
@@ -147,7 +147,7 @@ fn unknown_keys_are_named_with_those_that_are_known() {
     "#);
     assert_snapshot!(said(SMALL, "[server]", "[servers]"), @r#"
     F:1: servers: unknown key
-      allowed: server, store, admin, lease, link, policy
+      allowed: server, store, admin, lease, link, policy, softwire, information
     "#);
 }
 

@@ -140,6 +140,20 @@ pub(super) fn octets(text: &str) -> Parsed<Vec<u8>> {
     octets.ok_or_else(|| "not hexadecimal after 0x".to_owned())
 }
 
+/// Octets of hexadecimal digits, with or without `0x` before them.
+pub(super) fn hexadecimal(text: &str) -> Parsed<Vec<u8>> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    octets(&format!("0x{digits}")).map_err(|what| what.replace(" after 0x", ""))
+}
+
+/// An IPv6 address that packets can be sent to.
+pub(super) fn destination(text: &str) -> Parsed<Ipv6Addr> {
+    let address: Ipv6Addr = text.parse().map_err(|_| "not an IPv6 address".to_owned())?;
+    let nowhere =
+        address.is_unspecified() || address.is_loopback() || address.to_ipv4_mapped().is_some();
+    if nowhere { Err("an address that nobody can be reached at".to_owned()) } else { Ok(address) }
+}
+
 /// The octets of a Remote-Id option (RFC 8415 §21.20): an enterprise number, a colon, [`octets`].
 pub(super) fn remote_id(text: &str) -> Parsed<Vec<u8>> {
     let Some((enterprise, identifier)) = text.split_once(':') else {
@@ -198,6 +212,13 @@ mod tests {
         assert_eq!(octets("0x00ff"), Ok(vec![0, 255]));
         assert!(octets("0x0").is_err() && octets("0x+1").is_err() && octets("0xgg").is_err());
         assert!(octets("0xü").is_err());
+        assert_eq!(hexadecimal("0004ff"), Ok(vec![0, 4, 255]));
+        assert_eq!(hexadecimal("0x0004ff"), Ok(vec![0, 4, 255]));
+        assert!(hexadecimal("4").is_err() && hexadecimal("00:04").is_err());
+        assert!(destination("ff05::1:3").is_ok() && destination("2001:db8::1").is_ok());
+        for nowhere in ["::", "::1", "::ffff:192.0.2.1", "192.0.2.1"] {
+            assert!(destination(nowhere).is_err(), "{nowhere}");
+        }
         assert_eq!(remote_id("9:ab"), Ok(vec![0, 0, 0, 9, b'a', b'b']));
         assert!(remote_id("ab").is_err());
     }
