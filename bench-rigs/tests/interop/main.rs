@@ -3,8 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+mod beside;
 mod cases;
+mod decode;
+mod dhcproto;
 mod heard;
+mod scapy;
 mod scene;
 mod servers;
 mod subscriber;

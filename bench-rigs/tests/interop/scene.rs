@@ -151,19 +151,26 @@ impl Theirs {
 }
 
 impl Ours {
-    /// Ends it and starts it anew with another configuration, on the same host.
+    /// Ends it, if it runs, and starts it anew with another configuration on the same host.
     pub fn restart(&mut self, config: &Config) -> Result<()> {
-        self.daemon.kill()?;
+        if self.daemon.process().is_running() {
+            self.daemon.kill()?;
+        }
         self.daemon = Daemon::start(&self.host.namespace, config, &self.folder)?;
         Ok(())
     }
 
     /// The reasons for which it has said nothing since `before`, and how often.
     pub fn silences(&self, before: &Counters) -> Result<Vec<(String, u64)>> {
-        let mut since = self.daemon.counters()?.since(before);
-        since.retain(|(name, _)| Reason::all().any(|reason| reason.name() == name));
-        Ok(since)
+        Ok(silences(&self.daemon.counters()?, before))
     }
+}
+
+/// The reasons for which a server has said nothing between two readings of its counters, and how often.
+pub fn silences(counters: &Counters, before: &Counters) -> Vec<(String, u64)> {
+    let mut since = counters.since(before);
+    since.retain(|(name, _)| Reason::all().any(|reason| reason.name() == name));
+    since
 }
 
 /// A `[[link]]` for everybody on the link, with these pools.
