@@ -8,6 +8,7 @@ mod cases;
 mod decode;
 mod dhcproto;
 mod heard;
+mod information;
 mod scapy;
 mod scene;
 mod servers;

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::scene::{CLIENT_AT, ONE, ONE_AT, SHARED, Scene};
 
 /// Debian's own interpreter, which Debian's scapy is for.
-const PYTHON: &str = "/usr/bin/python3";
+pub const PYTHON: &str = "/usr/bin/python3";
 
 /// What scapy reads of an answer.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
