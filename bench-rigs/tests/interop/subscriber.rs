@@ -48,12 +48,16 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    /// Starts it on a host. It begins at once, and waits two seconds for the offers of all servers.
+    /// Starts it on a host. It begins at once, asks by multicast unless it is told of a server, and waits two
+    /// seconds for the offers of all servers.
     pub fn start(host: &Host, arguments: &str) -> Result<Self> {
         let mut command = host.namespace.command(portlease_binary()?);
         command.args(["client", "--interface", WAN, "--output", "json"]);
         command.args(["--initial-delay", "0", "--offer-wait", "2"]);
         command.args(shell::words(arguments));
+        if !arguments.contains("--server") {
+            command.arg("--multicast");
+        }
         Ok(Self { process: Process::start("portlease client", command)?, heard: 0 })
     }
 

@@ -146,7 +146,8 @@ fn a_real_client_behind_a_real_relay_obtains_renews_and_releases() {
 /// The real client: obtains, renews on SIGUSR1, releases on SIGTERM.
 fn converse(home: &Netns) {
     let mut command = home.command(portlease_binary().unwrap());
-    command.args(["client", "--interface", "wan", "--output", "json", "--initial-delay", "0"]);
+    command.args(["client", "--interface", "wan", "--multicast", "--output", "json"]);
+    command.args(["--initial-delay", "0"]);
     let mut client = Process::start("portlease client", command).unwrap();
     let patience = Duration::from_secs(15);
     let field = |line: &str, name: &str| -> serde_json::Value {

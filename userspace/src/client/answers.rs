@@ -6,8 +6,9 @@ use super::{
     choose::Offer,
     lease::{Assignment, Lease, Terms},
     machine::{Action, Loss, Machine, Note},
-    phase::Phase,
+    phase::{After, Phase},
     replies::{Grant, Ignored},
+    softwire::{Tunnel, Verdict},
     timers::{Moment, RESTART_DELAY},
 };
 use crate::wire::dhcpv4::{MessageType, PortParamsField};
@@ -31,19 +32,27 @@ impl Machine {
         grant: &Grant,
         actions: &mut Vec<Action>,
     ) -> Result<(), Ignored> {
-        let Phase::Selecting { offers, close_at, .. } = &mut self.phase else {
+        if !matches!(self.phase, Phase::Selecting { .. }) {
             return Err(Ignored::Unexpected(MessageType::Offer));
-        };
+        }
         let port_params = match grant.port_params {
             PortParamsField::Absent => None,
             PortParamsField::Present(params) => Some(params),
             PortParamsField::Invalid => return Err(Ignored::BadPortParams),
         };
         let assignment = Assignment { address: grant.address, port_params };
-        if !self.config.mode.accepts(assignment) {
+        let mode = self.mode();
+        let Phase::Selecting { offers, close_at, .. } = &mut self.phase else {
+            return Err(Ignored::Unexpected(MessageType::Offer));
+        };
+        if !mode.accepts(assignment) {
             return Err(Ignored::UnwantedKind);
         }
-        let offer = Offer { assignment, server_id: grant.server_id };
+        // req-C40 (RFC 8539 §7.1): an OFFER is of use only with the other end of the softwire.
+        if self.tunnel.as_ref().is_some_and(|tunnel| !tunnel.suits(&grant.ends)) {
+            return Err(Ignored::NoSoftwire);
+        }
+        let offer = Offer { assignment, server_id: grant.server_id, ends: grant.ends };
         // A server's later offer replaces its earlier one, which it no longer holds for us.
         let full = offers.len() >= OFFERS_MAX;
         match offers.iter_mut().find(|earlier| earlier.server_id == offer.server_id) {
@@ -80,6 +89,7 @@ impl Machine {
             (Err(Unusable::BadPortParams), Some(_)) => return Err(Ignored::BadPortParams),
             (Err(Unusable::Other), Some(_)) => return Err(Ignored::OtherAssignment),
             (Err(_), None) => {
+                // req-C36 (RFC 2131 §3.1): ten seconds at least, lest an unfit server be asked and asked.
                 actions.push(Action::Log(Note::Unacceptable));
                 self.wanted = None;
                 self.phase = Phase::Init { until: now.plus(RESTART_DELAY) };
@@ -96,12 +106,33 @@ impl Machine {
         }
         let mut lease = Lease::new(acknowledged, grant.server_id, terms, began, &mut self.random);
         lease.network = grant.network;
+        let verdict = self.tunnel.as_mut().and_then(|tunnel| {
+            tunnel.judge(grant.softwire_source, &grant.ends, now, &mut self.random)
+        });
+        match verdict {
+            None => {}
+            Some(Verdict::Agreed(softwire)) => lease.softwire = Some(softwire),
+            Some(Verdict::Differs(softwire)) => {
+                lease.softwire = Some(softwire);
+                let requested = self.tunnel.as_ref().and_then(Tunnel::source);
+                actions.extend(requested.map(|requested| {
+                    let acknowledged = softwire.source;
+                    Action::Log(Note::OtherSoftwire { requested, acknowledged })
+                }));
+            }
+            Some(Verdict::GiveUp(softwire)) => {
+                self.give_back(now, Lease { softwire: Some(softwire), ..lease }, current, actions);
+                return Ok(());
+            }
+        }
         if acknowledged != requested {
             actions.push(Action::Log(Note::Differs { requested, acknowledged }));
         }
         actions.push(match current {
             None => Action::Obtained(lease),
-            Some(from) if acknowledged != requested => Action::Changed { from, to: lease },
+            Some(from) if acknowledged != requested || from.softwire != lease.softwire => {
+                Action::Changed { from, to: lease }
+            }
             Some(_) => Action::Renewed(lease),
         });
         self.wanted = Some(acknowledged);
@@ -109,9 +140,27 @@ impl Machine {
         Ok(())
     }
 
+    /// Releases a lease whose softwire the server has elsewhere, and starts again (RFC 8539 §7.5).
+    fn give_back(
+        &mut self,
+        now: Moment,
+        lease: Lease,
+        current: Option<Lease>,
+        actions: &mut Vec<Action>,
+    ) {
+        if let Some(current) = current {
+            actions.push(Action::Lost(current, Loss::OtherSoftwire));
+        }
+        self.wanted = None;
+        let exchange = self.new_exchange(now);
+        self.phase = Phase::Releasing(exchange, lease, After::Restart);
+    }
+
     /// What an ACK gives, if it can be used in place of what was asked for. Another port set of the same address
-    /// can: what is explicit counts (RFC 7618 §7). The whole address where ports were offered cannot: others
-    /// hold the rest.
+    /// can: what is explicit counts. The whole address where ports were offered cannot: others hold the rest.
+    ///
+    /// req-C25 (RFC 7618 §7): the PSID of the ACK is the PSID that is used.
+    /// req-C24 (RFC 7618 §7): a whole address is used whole if neither OFFER nor ACK spoke of ports.
     fn usable(&self, grant: &Grant, requested: Assignment) -> Result<Assignment, Unusable> {
         let port_params = match grant.port_params {
             PortParamsField::Invalid => return Err(Unusable::BadPortParams),
@@ -123,14 +172,14 @@ impl Machine {
         };
         let assignment = Assignment { address: grant.address, port_params };
         let same_address = assignment.address == requested.address;
-        if same_address && self.config.mode.accepts(assignment) {
+        if same_address && self.mode().accepts(assignment) {
             Ok(assignment)
         } else {
             Err(Unusable::Other)
         }
     }
 
-    /// A refusal: the client starts again (RFC 2131 §3.1).
+    /// req-C35 (RFC 2131 §3.1): a refusal, and the client starts again.
     pub(super) fn take_nak(
         &mut self,
         now: Moment,

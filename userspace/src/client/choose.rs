@@ -2,7 +2,7 @@
 
 use std::{cmp::Reverse, net::Ipv4Addr};
 
-use super::lease::Assignment;
+use super::{lease::Assignment, softwire::Ends};
 
 /// What kind of address the client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -16,13 +16,16 @@ pub enum Mode {
     SharedOnly,
     /// A whole address or none. Option 159 is never asked for.
     FullOnly,
+    /// First as a client that knows nothing of sharing, and only when nobody answers that as one that
+    /// does. Not in RFC 7618, but in the talks that led to it.
+    FullFirst,
 }
 
 impl Mode {
     /// Whether an address of this kind is of any use.
     pub fn accepts(self, assignment: Assignment) -> bool {
         match self {
-            Mode::PreferFull | Mode::PreferShared => true,
+            Mode::PreferFull | Mode::PreferShared | Mode::FullFirst => true,
             Mode::SharedOnly => assignment.is_shared(),
             // Option 159 was not asked for: who sends it all the same has not understood.
             Mode::FullOnly => assignment.port_params.is_none(),
@@ -42,10 +45,14 @@ pub struct Offer {
     pub assignment: Assignment,
     /// Who offers it, option 54.
     pub server_id: Ipv4Addr,
+    /// Ends of a softwire that came beside it (RFC 8539).
+    pub ends: Ends,
 }
 
-/// The best of `offers`: of the kind that the mode prefers, then exactly what was asked for, then the one with
-/// the most ports, then the earliest.
+/// The best of `offers`.
+///
+/// req-C22 (RFC 7618 §5, §6 step 3): a whole address unless configured otherwise. Of the kind that the
+/// mode prefers, then exactly what was asked for, then the one with the most ports, then the earliest.
 pub fn best(mode: Mode, wanted: Option<Assignment>, offers: &[Offer]) -> Option<Offer> {
     let acceptable = offers.iter().filter(|offer| mode.accepts(offer.assignment));
     let rank = |offer: &&Offer| {
@@ -69,6 +76,7 @@ mod tests {
         Offer {
             assignment: Assignment { address: Ipv4Addr::new(192, 0, 2, last), port_params },
             server_id: Ipv4Addr::new(198, 51, 100, last),
+            ends: Ends::default(),
         }
     }
 

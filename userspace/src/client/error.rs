@@ -2,6 +2,7 @@
 
 use std::{io, net::Ipv6Addr, path::PathBuf};
 
+use super::servers_file::ServersFileError;
 use crate::net::link::LinkError;
 
 /// Why the client cannot start or go on.
@@ -31,7 +32,9 @@ pub enum ClientError {
     /// A socket cannot be bound: it is taken.
     #[error(
         "binding UDP port {port} of {address}: in use; another DHCPv6 client listens there \
-         (`ss -ulpn sport = {port}` shows which)"
+         (`ss -ulpn 'sport = :{port}'` shows which). Let that one ask for option 88 and write the \
+         addresses to a file for --servers-file, or name the servers with --server: queries to \
+         addresses that are not link-local leave by another address"
     )]
     PortTaken {
         /// The local address.
@@ -68,6 +71,9 @@ pub enum ClientError {
         /// What was found and what was expected.
         reason: String,
     },
+    /// The file with the servers is not one.
+    #[error("servers file {0}")]
+    ServersFile(#[from] ServersFileError),
     /// Option 61 would be too short or too long.
     #[error("the {what} has {length} octets, expected {expected}")]
     IdentityLength {

@@ -17,6 +17,9 @@ pub(super) fn identify(
     interface: &Interface,
     saved: Option<State>,
 ) -> Result<(Sender, State), ClientError> {
+    if arguments.anonymous {
+        return anonymous();
+    }
     let fresh = match &arguments.client_id {
         Some(identifier) => whole(&identifier.0)?,
         None => composed(arguments, interface, saved.as_ref())?,
@@ -29,6 +32,25 @@ pub(super) fn identify(
     // A lease of another identity is none of ours.
     let state = saved.filter(|saved| saved.client_id == fresh.client_id).unwrap_or(fresh);
     Ok((Sender { identifier, hardware }, state))
+}
+
+/// Nobody who was ever seen before.
+///
+/// req-X3 (RFC 7618 §10; 7844 §3.5): the identifier says nothing, and no hardware address does.
+fn anonymous() -> Result<(Sender, State), ClientError> {
+    let (duid, iaid) = (identity::random_duid(random_octets()?), 0);
+    let identifier = identity::identifier(iaid, &duid).unwrap_or_default();
+    let state = State::new(&identifier, Some(&duid), Some(iaid));
+    Ok((Sender { identifier, hardware: HardwareAddress::default() }, state))
+}
+
+fn random_octets() -> Result<[u8; 16], ClientError> {
+    let mut octets = [0; 16];
+    getrandom::fill(&mut octets).map_err(|error| ClientError::System {
+        what: "drawing random numbers",
+        source: io::Error::other(error.to_string()),
+    })?;
+    Ok(octets)
 }
 
 fn whole(identifier: &[u8]) -> Result<(Vec<u8>, State), ClientError> {
@@ -48,17 +70,13 @@ fn composed(
     interface: &Interface,
     saved: Option<&State>,
 ) -> Result<(Vec<u8>, State), ClientError> {
+    // req-C10 (RFC 4361 §6.1): a DUID outlives a restart, and the interface card that it was made of.
     let remembered = saved.and_then(|state| identity::from_hex(state.duid.as_deref()?).ok());
     let told = arguments.duid.as_ref().map(|octets| octets.0.clone());
     let duid = match (told.or(remembered), interface.mac) {
         (Some(duid), _) => duid,
         (None, Some(mac)) => identity::link_layer_duid(interface.kind, &mac),
         (None, None) => {
-            let mut uuid = [0; 16];
-            getrandom::fill(&mut uuid).map_err(|error| ClientError::System {
-                what: "drawing random numbers",
-                source: io::Error::other(error.to_string()),
-            })?;
             if arguments.state.is_none() {
                 tracing::warn!(
                     "{} has no link-layer address to make a DUID from: using a random one, which \
@@ -66,7 +84,7 @@ fn composed(
                     interface.name
                 );
             }
-            identity::random_duid(uuid)
+            identity::random_duid(random_octets()?)
         }
     };
     let iaid = arguments
@@ -134,6 +152,17 @@ mod tests {
             let (_, state) = identify(&arguments(line), &other, saved.clone()).unwrap();
             assert_ne!(Some(state), saved, "{line}: not the same client, not its lease");
         }
+    }
+
+    #[test]
+    fn the_anonymous_are_another_client_each_time() {
+        let wan = interface(Some(MAC));
+        let (one, state) = identify(&arguments("--anonymous"), &wan, None).unwrap();
+        let (other, _) = identify(&arguments("--anonymous"), &wan, None).unwrap();
+        assert_ne!(one.identifier, other.identifier);
+        assert_eq!(one.hardware, HardwareAddress::default());
+        assert_eq!(state.duid().unwrap()[..2], [0, 4], "the DHCPv6 side has the same");
+        assert!(one.identifier.ends_with(&state.duid().unwrap()));
     }
 
     #[test]

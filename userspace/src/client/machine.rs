@@ -4,148 +4,21 @@
 //! does what it asks for. Nothing it hears can make it panic, and nothing but an ACK to its own REQUEST gives it a
 //! lease.
 
-use std::{fmt, ops::RangeInclusive, time::Duration};
+use std::net::Ipv6Addr;
 
+pub use super::events::{Action, Config, Event, FULL_FIRST_TRIES, Loss, Memory, Note, OnLoss};
 use super::{
-    choose::{self, Mode, Offer},
+    choose::{self, Mode},
     lease::{Assignment, Lease},
-    messages::{self, Purpose, Sender},
-    phase::{Exchange, Phase},
+    messages::{self, Message, Purpose},
+    phase::{After, Exchange, Phase},
     replies::{Ignored, Reply},
+    softwire::Tunnel,
     timers::{self, Moment, TokenBucket},
 };
 
 /// Moves of the machine at one moment. From any state it takes fewer to one that waits.
 const STEPS_MAX: usize = 16;
-
-/// How the client behaves.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Who it is.
-    pub sender: Sender,
-    /// What kind of address it wants.
-    pub mode: Mode,
-    /// The PSID length that it would like, 1 to 16. Servers need not heed it.
-    pub psid_length: Option<u8>,
-    /// Datagrams that one transmission takes: one a server, or one to the multicast group.
-    pub destinations: u32,
-    /// Bounds of the random wait before the first DISCOVER (RFC 2131 §4.4.1: 1 to 10 seconds).
-    pub initial_delay: RangeInclusive<Duration>,
-    /// How long better offers are waited for after the first.
-    pub offer_wait: Duration,
-}
-
-/// What the client remembers of its last run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Memory {
-    /// Nothing: it starts with a plain DISCOVER.
-    #[default]
-    Nothing,
-    /// What it would like to have, again perhaps: its DISCOVER asks for it.
-    Wish(Assignment),
-    /// A lease that goes on, at an unchanged IPv6 source: it starts in INIT-REBOOT.
-    Lease(Assignment),
-}
-
-/// What happens to the machine.
-#[derive(Clone, Copy, Debug)]
-pub enum Event<'a> {
-    /// Begin.
-    Start,
-    /// A UDP payload came in.
-    Datagram(&'a [u8]),
-    /// The deadline has come. Early or superfluous calls do no harm.
-    Timer,
-    /// Give the lease back and stop.
-    Release,
-    /// Extend the lease now.
-    RenewNow,
-    /// The IPv6 source address of the queries is another one now (RFC 7618 §7).
-    SourceChanged,
-}
-
-/// What the driver has to do, in this order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::large_enum_variant, reason = "there are a handful a minute, and none is kept")]
-pub enum Action {
-    /// Send this UDP payload once to every destination.
-    Send(Vec<u8>),
-    /// There is a lease: use it.
-    Obtained(Lease),
-    /// The lease goes on.
-    Renewed(Lease),
-    /// The lease goes on with other ports: flush whatever depends on the former ones (RFC 7596 §5.1).
-    Changed {
-        /// Until now.
-        from: Lease,
-        /// From now on.
-        to: Lease,
-    },
-    /// The lease is over: stop using it at once.
-    Lost(Lease, Loss),
-    /// Something to log.
-    Log(Note),
-    /// The machine has stopped. Nothing follows.
-    Stopped,
-}
-
-/// Why a lease is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
-    /// Nobody extended it in time.
-    Expired,
-    /// A server refused to extend it.
-    Refused,
-    /// The IPv6 source address changed.
-    SourceChanged,
-    /// It was given back.
-    Released,
-}
-
-/// Worth a line in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Note {
-    /// A message leaves.
-    Sending(Purpose),
-    /// A datagram was no answer.
-    Ignored(Ignored),
-    /// An offer is weighed.
-    Offered(Offer),
-    /// A transmission waits, because the rate limit is reached.
-    Throttled,
-    /// A REQUEST was repeated as often as it may be: the client starts again.
-    NoAnswer,
-    /// A server refused a REQUEST: the client starts again.
-    Refused,
-    /// An ACK cannot be used: the client starts again after a while.
-    Unacceptable,
-    /// An ACK gives other ports than were asked for. It counts.
-    Differs {
-        /// What was asked for.
-        requested: Assignment,
-        /// What the ACK says.
-        acknowledged: Assignment,
-    },
-}
-
-impl fmt::Display for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Note::Sending(purpose) => write!(f, "sending {purpose}"),
-            Note::Ignored(reason) => write!(f, "ignoring a datagram: {reason}"),
-            Note::Offered(offer) => write!(f, "{} offers {}", offer.server_id, offer.assignment),
-            Note::Throttled => f.write_str("the rate limit is reached: waiting"),
-            Note::NoAnswer => f.write_str("no answer to the REQUEST: starting again"),
-            Note::Refused => f.write_str("the REQUEST was refused: starting again"),
-            Note::Unacceptable => f.write_str(
-                "the ACK is not for what was asked for and cannot be used: starting again in a while",
-            ),
-            Note::Differs { requested, acknowledged } => {
-                write!(f, "the ACK is for {acknowledged} in place of {requested}: using that")
-            }
-        }
-    }
-}
 
 /// The state machine.
 #[derive(Clone, Debug)]
@@ -155,6 +28,9 @@ pub struct Machine {
     /// What DISCOVERs ask for.
     pub(super) wanted: Option<Assignment>,
     pub(super) phase: Phase,
+    /// In [`Mode::FullFirst`]: nobody answered a client that knows nothing of sharing.
+    asks_for_sharing: bool,
+    pub(super) tunnel: Option<Tunnel>,
     bucket: TokenBucket,
     pub(super) random: fastrand::Rng,
 }
@@ -162,11 +38,14 @@ pub struct Machine {
 impl Machine {
     /// A machine that waits for [`Event::Start`]. `seed` makes its `xid`s and delays.
     pub fn new(config: Config, memory: Memory, seed: u64, now: Moment) -> Self {
+        let tunnel = config.softwire.as_ref().map(Tunnel::new);
         Machine {
             config,
             memory,
             wanted: None,
             phase: Phase::Idle,
+            asks_for_sharing: false,
+            tunnel,
             bucket: TokenBucket::new(now),
             random: fastrand::Rng::with_seed(seed),
         }
@@ -174,7 +53,33 @@ impl Machine {
 
     /// When [`Event::Timer`] is due; `None`: not before something else happens.
     pub fn deadline(&self) -> Option<Moment> {
-        self.phase.deadline()
+        let phase = self.phase.deadline();
+        [phase, self.softwire_retry_at()].into_iter().flatten().min()
+    }
+
+    /// When a lease whose softwire the server has elsewhere is to be extended again.
+    fn softwire_retry_at(&self) -> Option<Moment> {
+        let bound = matches!(self.phase, Phase::Bound(_));
+        self.tunnel.as_ref().filter(|_| bound).and_then(Tunnel::retry_at)
+    }
+
+    /// What the client takes at present. [`Mode::FullFirst`] is two modes one after the other.
+    pub(super) fn mode(&self) -> Mode {
+        match (self.config.mode, self.asks_for_sharing) {
+            (Mode::FullFirst, false) => Mode::FullOnly,
+            (Mode::FullFirst, true) => Mode::PreferFull,
+            (mode, _) => mode,
+        }
+    }
+
+    /// Replaces what is remembered of the last run. It counts at the next [`Event::Start`].
+    pub fn remember(&mut self, memory: Memory) {
+        self.memory = memory;
+    }
+
+    /// Takes one datagram out of what the interface may send, or says when it may.
+    pub(super) fn charge(&mut self, now: Moment) -> Result<(), Moment> {
+        self.bucket.take(now, 1)
     }
 
     /// The lease that is in use.
@@ -196,6 +101,9 @@ impl Machine {
             Event::Release => self.release(now, actions),
             Event::RenewNow => self.renew_now(now),
             Event::SourceChanged => self.leave_source(now, actions),
+            Event::Addresses(addresses) => self.follow_addresses(now, addresses),
+            Event::Enabled(destinations) => self.enable(destinations),
+            Event::Disabled(on_loss) => self.disable(on_loss, actions),
         }
         self.advance(now, actions);
     }
@@ -205,7 +113,10 @@ impl Machine {
             return;
         }
         match self.memory {
+            // req-C28 (RFC 7618 §6, §7): only the same IPv6 source confirms a lease; the driver says so
+            // by what it remembers, and Event::SourceChanged takes it back.
             Memory::Lease(assignment) if self.config.mode.accepts(assignment) => {
+                self.asks_for_sharing = assignment.port_params.is_some();
                 self.wanted = Some(assignment);
                 let exchange = self.new_exchange(now);
                 self.phase = Phase::Rebooting { exchange, assignment };
@@ -219,9 +130,15 @@ impl Machine {
     }
 
     fn release(&mut self, now: Moment, actions: &mut Vec<Action>) {
-        if let Some(&lease) = self.phase.lease() {
+        if let Phase::Fading(lease) = self.phase {
+            // req-C2 (RFC 7341 §9): not even a RELEASE may be sent.
+            actions.push(Action::Lost(lease, Loss::Withdrawn));
+            actions.push(Action::Stopped);
+            self.phase = Phase::Stopped;
+        } else if let Some(&lease) = self.phase.lease() {
             actions.push(Action::Lost(lease, Loss::Released));
-            self.phase = Phase::Releasing(self.new_exchange(now), lease);
+            let exchange = self.new_exchange(now);
+            self.phase = Phase::Releasing(exchange, lease, After::Stop);
         } else if !matches!(self.phase, Phase::Releasing(..) | Phase::Stopped) {
             self.phase = Phase::Stopped;
             actions.push(Action::Stopped);
@@ -251,18 +168,62 @@ impl Machine {
             Phase::Selecting { .. } | Phase::Requesting { .. } | Phase::Rebooting { .. } => {
                 self.phase = Phase::Init { until: now };
             }
+            // req-C28 (RFC 7618 §6, §7): another source, for whatever reason: from the start.
             Phase::Bound(lease) | Phase::Renewing(_, lease) | Phase::Rebinding(_, lease) => {
                 let lease = *lease;
                 self.lose(now, lease, Loss::SourceChanged, actions);
             }
+            Phase::Fading(lease) => {
+                let lease = *lease;
+                self.lose(now, lease, Loss::SourceChanged, actions);
+                self.rest(Memory::Wish(lease.assignment));
+            }
             Phase::Init { .. } | Phase::Releasing(..) | Phase::Stopped => {}
+        }
+    }
+
+    /// Waits for [`Event::Start`] again.
+    fn rest(&mut self, memory: Memory) {
+        self.memory = memory;
+        self.phase = Phase::Idle;
+    }
+
+    fn enable(&mut self, destinations: u32) {
+        self.config.destinations = destinations;
+        if let Phase::Fading(lease) = self.phase {
+            self.phase = Phase::Bound(lease);
+        }
+    }
+
+    /// req-C2 (RFC 7341 §9): without option 88 there is neither request nor renewal.
+    fn disable(&mut self, on_loss: OnLoss, actions: &mut Vec<Action>) {
+        match (&self.phase, self.phase.lease()) {
+            (Phase::Idle | Phase::Stopped, _) => {}
+            (Phase::Releasing(_, _, After::Stop), _) => {
+                actions.push(Action::Stopped);
+                self.phase = Phase::Stopped;
+            }
+            (_, Some(&lease)) if on_loss == OnLoss::LeaseEnd => self.phase = Phase::Fading(lease),
+            (_, Some(&lease)) => {
+                actions.push(Action::Lost(lease, Loss::Withdrawn));
+                self.rest(Memory::Wish(lease.assignment));
+            }
+            (&Phase::Rebooting { assignment, .. }, None) => self.rest(Memory::Lease(assignment)),
+            (_, None) => self.rest(self.wanted.map_or(Memory::Nothing, Memory::Wish)),
+        }
+    }
+
+    /// req-C41 (RFC 8539 §7.2): another end of the softwire is told at once, in a REQUEST.
+    fn follow_addresses(&mut self, now: Moment, addresses: &[Ipv6Addr]) {
+        if self.tunnel.as_mut().is_some_and(|tunnel| tunnel.follow(addresses)) {
+            self.renew_now(now);
         }
     }
 
     /// Does all that is due.
     fn advance(&mut self, now: Moment, actions: &mut Vec<Action>) {
         for _ in 0..STEPS_MAX {
-            if self.phase.deadline().is_none_or(|deadline| deadline > now) {
+            if self.deadline().is_none_or(|deadline| deadline > now) {
                 return;
             }
             self.step(now, actions);
@@ -271,21 +232,25 @@ impl Machine {
 
     /// Does one thing that is due.
     fn step(&mut self, now: Moment, actions: &mut Vec<Action>) {
+        let mode = self.config.mode;
         match &mut self.phase {
             Phase::Idle | Phase::Stopped => {}
             Phase::Init { .. } => {
+                self.asks_for_sharing = false;
                 let exchange = self.new_exchange(now);
-                self.phase = Phase::Selecting { exchange, offers: Vec::new(), close_at: None };
+                self.select(exchange);
             }
-            Phase::Selecting { exchange, offers, close_at: close_at @ Some(_) } => {
-                match choose::best(self.config.mode, self.wanted, offers) {
-                    Some(offer) => {
-                        let exchange = exchange.following(now);
-                        self.phase = Phase::Requesting { exchange, offer };
-                    }
-                    // Cannot be: only what is acceptable is collected.
-                    None => *close_at = None,
-                }
+            Phase::Selecting { close_at: Some(_), .. } => self.choose(now),
+            Phase::Selecting { exchange, .. }
+                if mode == Mode::FullFirst
+                    && !self.asks_for_sharing
+                    && exchange.tries >= self.config.full_first_tries =>
+            {
+                let began = exchange.began;
+                self.asks_for_sharing = true;
+                actions.push(Action::Log(Note::AsksForSharing));
+                let exchange = Exchange { began, ..self.new_exchange(now) };
+                self.select(exchange);
             }
             Phase::Requesting { exchange, .. } | Phase::Rebooting { exchange, .. }
                 if exchange.tries >= timers::REQUEST_TRIES =>
@@ -301,17 +266,46 @@ impl Machine {
                 let lease = *lease;
                 self.keep(now, lease, actions);
             }
+            Phase::Fading(lease) => {
+                let lease = *lease;
+                self.lose(now, lease, Loss::Expired, actions);
+                self.rest(Memory::Wish(lease.assignment));
+            }
         }
+    }
+
+    fn select(&mut self, exchange: Exchange) {
+        self.phase = Phase::Selecting { exchange, offers: Vec::new(), close_at: None };
+    }
+
+    /// The window is closed: takes the best of the offers.
+    fn choose(&mut self, now: Moment) {
+        let (mode, wanted) = (self.mode(), self.wanted);
+        let Phase::Selecting { exchange, offers, close_at } = &mut self.phase else { return };
+        // There is one: only what is acceptable is collected.
+        let Some(offer) = choose::best(mode, wanted, offers) else {
+            *close_at = None;
+            return;
+        };
+        let exchange = exchange.following(now);
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.select(&offer.ends);
+        }
+        self.phase = Phase::Requesting { exchange, offer };
     }
 
     /// What is due while there is a lease, the gravest first.
     fn keep(&mut self, now: Moment, lease: Lease, actions: &mut Vec<Action>) {
         let rebind = lease.rebind_at.is_some_and(|moment| moment <= now);
+        // req-C34 (RFC 2131 §4.4.5): whatever else is due, a lease that is over is not used.
         if lease.is_over(now) {
             self.lose(now, lease, Loss::Expired, actions);
         } else if rebind && !matches!(self.phase, Phase::Rebinding(..)) {
             self.phase = Phase::Rebinding(self.new_exchange(now), lease);
         } else if matches!(self.phase, Phase::Bound(_)) {
+            if let Some(tunnel) = &mut self.tunnel {
+                tunnel.retrying();
+            }
             self.phase = Phase::Renewing(self.new_exchange(now), lease);
         } else {
             self.transmit(now, actions);
@@ -330,7 +324,7 @@ impl Machine {
         self.phase = Phase::Init { until: now };
     }
 
-    fn new_exchange(&mut self, now: Moment) -> Exchange {
+    pub(super) fn new_exchange(&mut self, now: Moment) -> Exchange {
         Exchange::new(self.random.u32(..), now)
     }
 
@@ -343,13 +337,14 @@ impl Machine {
     /// What the exchange under way is for.
     fn purpose(&self) -> Option<Purpose> {
         match &self.phase {
-            Phase::Idle | Phase::Init { .. } | Phase::Bound(_) | Phase::Stopped => None,
+            Phase::Idle
+            | Phase::Init { .. }
+            | Phase::Bound(_)
+            | Phase::Fading(_)
+            | Phase::Stopped => None,
             Phase::Selecting { .. } => Some(Purpose::Discover {
-                wanted: self.wanted.filter(|&wanted| self.config.mode.accepts(wanted)),
-                psid_length: self
-                    .config
-                    .psid_length
-                    .filter(|_| self.config.mode.asks_for_port_params()),
+                wanted: self.wanted.filter(|&wanted| self.mode().accepts(wanted)),
+                psid_length: self.config.psid_length.filter(|_| self.mode().asks_for_port_params()),
             }),
             Phase::Requesting { offer, .. } => {
                 Some(Purpose::Select { offered: offer.assignment, server_id: offer.server_id })
@@ -357,7 +352,7 @@ impl Machine {
             Phase::Rebooting { assignment, .. } => Some(Purpose::Reboot(*assignment)),
             Phase::Renewing(_, lease) => Some(Purpose::Renew(lease.assignment)),
             Phase::Rebinding(_, lease) => Some(Purpose::Rebind(lease.assignment)),
-            Phase::Releasing(_, lease) => {
+            Phase::Releasing(_, lease, _) => {
                 Some(Purpose::Release { assignment: lease.assignment, server_id: lease.server_id })
             }
         }
@@ -367,7 +362,9 @@ impl Machine {
     /// allows it.
     fn transmit(&mut self, now: Moment, actions: &mut Vec<Action>) {
         let Some(purpose) = self.purpose() else { return };
+        let sharing = self.mode().asks_for_port_params();
         let Some(exchange) = self.phase.exchange_mut() else { return };
+        // req-C37 (RFC 8415 §14.1): twenty datagrams at once, and in twenty seconds.
         if let Err(ready) = self.bucket.take(now, self.config.destinations) {
             exchange.transmit_at = ready;
             actions.push(Action::Log(Note::Throttled));
@@ -394,12 +391,25 @@ impl Machine {
             exchange.transmit_at = now.plus(wait);
         }
         actions.push(Action::Log(Note::Sending(purpose)));
-        let sharing = self.config.mode.asks_for_port_params();
-        let octets = messages::compose(&self.config.sender, sharing, purpose, xid, seconds);
-        actions.push(Action::Send(octets));
-        if matches!(purpose, Purpose::Release { .. }) {
-            self.phase = Phase::Stopped;
-            actions.push(Action::Stopped);
+        let message = Message {
+            sender: &self.config.sender,
+            purpose,
+            sharing,
+            tunneling: self.tunnel.is_some(),
+            softwire_source: self.tunnel.as_ref().and_then(Tunnel::source),
+            xid,
+            seconds,
+        };
+        actions.push(Action::Send(messages::compose(&message)));
+        match self.phase {
+            Phase::Releasing(_, _, After::Stop) => {
+                self.phase = Phase::Stopped;
+                actions.push(Action::Stopped);
+            }
+            Phase::Releasing(_, _, After::Restart) => {
+                self.phase = Phase::Init { until: now.plus(timers::RESTART_DELAY) };
+            }
+            _ => {}
         }
     }
 

@@ -1,11 +1,14 @@
 //! What the client sends: DHCPv4 messages in DHCPv4-queries (RFC 7341 §6, RFC 7618 §6, RFC 2131 Table 5).
 
-use std::{fmt, net::Ipv4Addr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use super::lease::Assignment;
 use crate::wire::{
     dhcpv4::{self, Header, MessageType},
-    dhcpv6,
+    dhcpv6::{self, OPTION_S46_BIND_PREFIX, OPTION_S46_BR},
     portparams::PortParams,
     writer::Writer,
 };
@@ -131,6 +134,7 @@ impl Purpose {
             requested: None,
             port_params: None,
         };
+        // req-C33 (RFC 2131 §4.3.2): ciaddr, without 54 or 50. req-C27 (RFC 7618 §6 step 6): and 159.
         let extend = |assignment: Assignment, unicast| Shape {
             unicast,
             client: Some(assignment.address),
@@ -138,6 +142,7 @@ impl Purpose {
             ..request
         };
         match self {
+            // req-C21 (RFC 7618 §7): 50 and 159 for the same again, 159 alone for a size.
             Purpose::Discover { wanted: Some(wanted), .. } => Shape {
                 kind: MessageType::Discover,
                 requested: Some(wanted.address),
@@ -149,6 +154,8 @@ impl Purpose {
                 port_params: psid_length.and_then(|length| PortParams::new(0, length, 0)),
                 ..request
             },
+            // req-C23 (RFC 7618 §6 step 3): the 159 of the offer. req-C32 (RFC 2131 §4.3.2): 54 and 50,
+            // and no ciaddr.
             Purpose::Select { offered, server_id } => Shape {
                 server_id: Some(server_id),
                 requested: Some(offered.address),
@@ -160,6 +167,7 @@ impl Purpose {
                 port_params: assignment.port_params,
                 ..request
             },
+            // req-C6 (RFC 7341 §6.3; 2131 §4.4.4): U where plain DHCPv4 would know whom to send to.
             Purpose::Renew(assignment) => extend(assignment, true),
             Purpose::Rebind(assignment) => extend(assignment, false),
             Purpose::Release { assignment, server_id } => Shape {
@@ -171,14 +179,30 @@ impl Purpose {
     }
 }
 
-/// The whole DHCPv6 message: the payload of one UDP datagram. With `sharing`, option 159 is asked for.
-pub fn compose(
-    sender: &Sender,
-    sharing: bool,
-    purpose: Purpose,
-    xid: u32,
-    seconds: u16,
-) -> Vec<u8> {
+/// One DHCPv4 message, in its DHCPv4-query.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// Who sends it.
+    pub sender: &'a Sender,
+    /// What for.
+    pub purpose: Purpose,
+    /// Whether option 159 stands in the parameter request list.
+    pub sharing: bool,
+    /// Whether options 90 and 137 are asked for (RFC 8539 §7.1).
+    pub tunneling: bool,
+    /// Content of option 109, in REQUESTs.
+    pub softwire_source: Option<Ipv6Addr>,
+    /// `xid`.
+    pub xid: u32,
+    /// `secs`.
+    pub seconds: u16,
+}
+
+/// The whole DHCPv6 message: the payload of one UDP datagram.
+///
+/// req-C5 (RFC 7341 §9): one option 87 with the DHCPv4 message as it is, and no request for 88.
+pub fn compose(message: &Message<'_>) -> Vec<u8> {
+    let &Message { sender, purpose, sharing, xid, seconds, .. } = message;
     let shape = purpose.shape();
     let mut buffer = [0; BUFFER_LENGTH];
     let mut w = Writer::new(&mut buffer);
@@ -198,6 +222,7 @@ pub fn compose(
     };
     header.emit(&mut w);
     dhcpv4::put_message_type(&mut w, shape.kind);
+    // req-C9 (RFC 7341 §9; 4361 §6.1): in every message, and always the same.
     dhcpv4::put_option(&mut w, dhcpv4::OPTION_CLIENT_ID, &sender.identifier);
     if let Some(server_id) = shape.server_id {
         dhcpv4::put_address(&mut w, dhcpv4::OPTION_SERVER_ID, server_id);
@@ -205,7 +230,8 @@ pub fn compose(
     if let Some(requested) = shape.requested {
         dhcpv4::put_address(&mut w, dhcpv4::OPTION_REQUESTED_ADDRESS, requested);
     }
-    // RFC 2131 Table 5: never in a RELEASE.
+    // req-C20 (RFC 7618 §6 step 1): with 159, unless no port set is wanted. RFC 2131 Table 5: the
+    // list is the same in every message, and there is none in a RELEASE.
     if shape.kind != MessageType::Release {
         let unshared = REQUESTED.split_last().map_or(&[][..], |(_, rest)| rest);
         let list = if sharing { &REQUESTED[..] } else { unshared };
@@ -214,8 +240,17 @@ pub fn compose(
     if let Some(params) = shape.port_params {
         dhcpv4::put_port_params(&mut w, params);
     }
+    // req-C41 (RFC 8539 §7.1-7.3): in each REQUEST, in no RELEASE.
+    if let (MessageType::Request, Some(source)) = (shape.kind, message.softwire_source) {
+        dhcpv4::put_option(&mut w, dhcpv4::OPTION_SOFTWIRE_SOURCE, &source.octets());
+    }
     dhcpv4::put_end(&mut w);
     envelope.finish(&mut w);
+    if message.tunneling && shape.kind != MessageType::Release {
+        // req-C40 (RFC 8539 §7.1): the query itself asks for the border relay and the bind prefix.
+        let [a, b] = [OPTION_S46_BR, OPTION_S46_BIND_PREFIX].map(u16::to_be_bytes);
+        dhcpv6::put_option(&mut w, dhcpv6::OPTION_REQUEST, [a, b].as_flattened());
+    }
     w.written().to_vec()
 }
 
@@ -243,7 +278,20 @@ mod tests {
         let expected = vectors::octets(vector);
         let xid = u32::from_be_bytes(expected[12..16].try_into().unwrap());
         let seconds = u16::from_be_bytes(expected[16..18].try_into().unwrap());
-        assert_eq!(compose(&sender(), true, purpose, xid, seconds), expected, "{purpose}");
+        let octets = compose(&Message { xid, seconds, ..message(&sender(), purpose) });
+        assert_eq!(octets, expected, "{purpose}");
+    }
+
+    fn message(sender: &Sender, purpose: Purpose) -> Message<'_> {
+        Message {
+            sender,
+            purpose,
+            sharing: true,
+            tunneling: false,
+            softwire_source: None,
+            xid: 1,
+            seconds: 0,
+        }
     }
 
     #[test]
@@ -262,7 +310,7 @@ mod tests {
     #[test]
     fn without_sharing_159_is_not_in_the_list() {
         let purpose = Purpose::Discover { wanted: None, psid_length: None };
-        let octets = compose(&sender(), false, purpose, 1, 0);
+        let octets = compose(&Message { sharing: false, ..message(&sender(), purpose) });
         let list = &octets[octets.len() - 9..];
         assert_eq!(list, [55, 6, 1, 3, 6, 51, 58, 59, 255]);
     }
@@ -272,7 +320,7 @@ mod tests {
         let mut sender = sender();
         sender.identifier = vec![7; 255];
         let purpose = Purpose::Select { offered: assignment(), server_id: SERVER };
-        let octets = compose(&sender, true, purpose, 1, 0);
+        let octets = compose(&message(&sender, purpose));
         assert_eq!(octets.last(), Some(&255));
     }
 

@@ -7,7 +7,9 @@
 
 mod answers;
 pub mod choose;
+pub mod discovery;
 pub mod error;
+mod events;
 mod identify;
 pub mod identity;
 pub mod lease;
@@ -18,7 +20,11 @@ mod output;
 mod phase;
 pub mod replies;
 pub mod run;
+pub mod servers;
+pub mod servers_file;
+pub mod session;
 mod sockets;
+pub mod softwire;
 mod state;
 pub mod timers;
 

@@ -9,7 +9,13 @@ use std::{
 
 use clap::Args;
 
-use super::{choose::Mode, identity, lease::Assignment, output::Format};
+use super::{
+    choose::Mode,
+    identity,
+    lease::Assignment,
+    machine::{FULL_FIRST_TRIES, OnLoss},
+    output::Format,
+};
 use crate::wire::{
     dhcpv6::{CLIENT_PORT, SERVER_PORT},
     portparams::PortParams,
@@ -23,15 +29,29 @@ const OFFER_WAIT_SEVERAL: Duration = Duration::from_secs(3);
 
 /// Obtains, keeps and releases an IPv4 address, shared or whole, over IPv6.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct Arguments {
     /// Interface to speak on
     #[arg(long, value_name = "NAME")]
     pub interface: String,
 
-    /// IPv6 address of a server (option 88); may be repeated. Without it all servers on the link are asked by
-    /// multicast
-    #[arg(long = "server", value_name = "ADDRESS")]
+    /// IPv6 address of a server; may be repeated. Without this and the two that follow, the network is asked for
+    /// its servers by stateless DHCPv6 (option 88)
+    #[arg(long = "server", value_name = "ADDRESS", group = "source")]
     pub servers: Vec<Ipv6Addr>,
+
+    /// Ask all servers on the link by multicast
+    #[arg(long, group = "source")]
+    pub multicast: bool,
+
+    /// File with the addresses of option 88 as another DHCPv6 client received it, one a line: read again when it
+    /// changes. Without an address, option 88 is absent; `multicast` is an option without addresses
+    #[arg(long, value_name = "FILE", group = "source")]
+    pub servers_file: Option<PathBuf>,
+
+    /// What becomes of a lease when the network offers no servers any more
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN")]
+    pub on_loss: OnLoss,
 
     /// Obtain a lease, print it and exit without giving it back
     #[arg(long)]
@@ -48,6 +68,16 @@ pub struct Arguments {
     /// Which kind of address to take
     #[arg(long, value_enum, default_value_t)]
     pub mode: Mode,
+
+    /// With --mode full-first: messages without option 159 that nobody answers before one with it
+    #[arg(long, value_name = "N", default_value_t = FULL_FIRST_TRIES,
+          value_parser = clap::value_parser!(u32).range(1..=20))]
+    pub full_first_tries: u32,
+
+    /// Agree with the server on the address at which the softwire starts (RFC 8539): `auto` takes one of the
+    /// interface's, by the prefix that the server names
+    #[arg(long, value_name = "auto|ADDRESS", value_parser = softwire_source)]
+    pub softwire_source: Option<SoftwireSource>,
 
     /// Ask for a port set of this PSID length
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(1..=16))]
@@ -68,6 +98,10 @@ pub struct Arguments {
     /// IAID, in place of one made from the interface's address
     #[arg(long, value_name = "NUMBER")]
     pub iaid: Option<u32>,
+
+    /// Be another client each time: a random identifier, no hardware address (RFC 7844)
+    #[arg(long, conflicts_with_all = ["client_id", "duid", "iaid", "state"])]
+    pub anonymous: bool,
 
     /// Form of what is printed
     #[arg(long, value_enum, default_value_t)]
@@ -100,6 +134,25 @@ impl Arguments {
         let usual = if destinations > 1 { OFFER_WAIT_SEVERAL } else { OFFER_WAIT_ONE };
         self.offer_wait.unwrap_or(usual)
     }
+}
+
+/// How the client's end of the softwire is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SoftwireSource {
+    /// One of the interface's addresses.
+    Auto,
+    /// This one.
+    Address(Ipv6Addr),
+}
+
+fn softwire_source(text: &str) -> Result<SoftwireSource, String> {
+    if text == "auto" {
+        return Ok(SoftwireSource::Auto);
+    }
+    let address = text.parse::<Ipv6Addr>().ok();
+    let is_usable = |address: &Ipv6Addr| !(address.is_multicast() || address.is_unspecified());
+    let address = address.filter(is_usable).ok_or("expected `auto` or an IPv6 address")?;
+    Ok(SoftwireSource::Address(address))
 }
 
 /// Octets that were written in hexadecimal.
@@ -177,6 +230,8 @@ mod tests {
         assert_eq!(arguments.initial_delay, Delay(initial));
         assert_eq!(arguments.offer_wait(1), Duration::from_secs(1));
         assert_eq!(arguments.offer_wait(2), Duration::from_secs(3));
+        assert_eq!((arguments.mode, arguments.on_loss), (Mode::PreferFull, OnLoss::LeaseEnd));
+        assert!(parse("--interface a --server ::1 --server ::2").is_ok());
         assert!(parse("").unwrap_err().contains("--interface"));
     }
 
@@ -202,6 +257,10 @@ mod tests {
             ("--interface a --offer-wait=-1", "0 seconds or more"),
             ("--interface a --psid-len 17", "17 is not in 1..=16"),
             ("--interface a --client-id f", "pairs"),
+            ("--interface a --anonymous --state s", "cannot be used with"),
+            ("--interface a --multicast --server ::1", "cannot be used with"),
+            ("--interface a --servers-file f --server ::1", "cannot be used with"),
+            ("--interface a --softwire-source ff02::1", "`auto` or an IPv6 address"),
             ("--interface a --server 192.0.2.1", "invalid IPv6 address"),
         ] {
             let error = parse(line).unwrap_err();

@@ -71,6 +71,8 @@ impl Happening {
             Happening::Lost(Loss::Expired) => Some("expired"),
             Happening::Lost(Loss::Refused) => Some("refused"),
             Happening::Lost(Loss::SourceChanged) => Some("source-changed"),
+            Happening::Lost(Loss::Withdrawn) => Some("withdrawn"),
+            Happening::Lost(Loss::OtherSoftwire) => Some("other-softwire"),
             _ => None,
         }
     }
@@ -81,7 +83,7 @@ impl Happening {
 struct Line {
     /// `obtained`, `renewed`, `changed`, `lost` or `released`.
     event: &'static str,
-    /// Why a lease was lost: `expired`, `refused` or `source-changed`.
+    /// Why a lease was lost: `expired`, `refused`, `source-changed`, `withdrawn` or `other-softwire`.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'static str>,
     address: Ipv4Addr,
@@ -111,6 +113,14 @@ struct Line {
     expires_at: Option<u64>,
 }
 
+/// The line of JSON about plain DHCPv4.
+#[derive(Serialize)]
+struct NativeLine<'a> {
+    /// `native-stop` or `native-start`.
+    event: &'static str,
+    interface: &'a str,
+}
+
 /// Writes events.
 pub(super) struct Reporter<W> {
     format: Format,
@@ -121,6 +131,18 @@ impl<W: Write> Reporter<W> {
     /// A reporter that writes to `out`.
     pub(super) fn new(format: Format, out: W) -> Self {
         Reporter { format, out }
+    }
+
+    /// Writes that plain DHCPv4 on the interface has to stop, or may start again.
+    pub(super) fn report_native(&mut self, stops: bool, interface: &str) -> io::Result<()> {
+        let event = if stops { "native-stop" } else { "native-start" };
+        let mut text = match self.format {
+            Format::Text => format!("{event} {interface}"),
+            Format::Json => serde_json::to_string(&NativeLine { event, interface })?,
+        };
+        text.push('\n');
+        self.out.write_all(text.as_bytes())?;
+        self.out.flush()
     }
 
     /// Writes one event and sees to it that it leaves at once.
@@ -294,6 +316,18 @@ mod tests {
         assert_eq!((&lost["event"], &lost["reason"]), (&json!("lost"), &json!("refused")));
         let released = parsed(Happening::Lost(Loss::Released), &lease);
         assert_eq!((&released["event"], &released["reason"]), (&json!("released"), &json!(null)));
+    }
+
+    #[test]
+    fn plain_dhcpv4_is_told_to_stop_and_that_it_may_start() {
+        let written = |format, stops| {
+            let mut out = Vec::new();
+            Reporter::new(format, &mut out).report_native(stops, "wan").unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written(Format::Text, true), "native-stop wan\n");
+        let line = "{\"event\":\"native-start\",\"interface\":\"wan\"}\n";
+        assert_eq!(written(Format::Json, false), line);
     }
 
     #[test]

@@ -40,6 +40,15 @@ impl Exchange {
     }
 }
 
+/// What comes after a RELEASE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// Nothing.
+    Stop,
+    /// Another DISCOVER.
+    Restart,
+}
+
 /// Where the client stands.
 #[derive(Clone, Debug)]
 pub(super) enum Phase {
@@ -79,8 +88,10 @@ pub(super) enum Phase {
     Renewing(Exchange, Lease),
     /// REBINDING.
     Rebinding(Exchange, Lease),
+    /// BOUND, but nothing may be sent: the lease runs out.
+    Fading(Lease),
     /// The RELEASE is on its way.
-    Releasing(Exchange, Lease),
+    Releasing(Exchange, Lease, After),
     /// It is over.
     Stopped,
 }
@@ -94,8 +105,12 @@ impl Phase {
             | Phase::Rebooting { exchange, .. }
             | Phase::Renewing(exchange, _)
             | Phase::Rebinding(exchange, _)
-            | Phase::Releasing(exchange, _) => Some(exchange),
-            Phase::Idle | Phase::Init { .. } | Phase::Bound(_) | Phase::Stopped => None,
+            | Phase::Releasing(exchange, ..) => Some(exchange),
+            Phase::Idle
+            | Phase::Init { .. }
+            | Phase::Bound(_)
+            | Phase::Fading(_)
+            | Phase::Stopped => None,
         }
     }
 
@@ -107,17 +122,22 @@ impl Phase {
             | Phase::Rebooting { exchange, .. }
             | Phase::Renewing(exchange, _)
             | Phase::Rebinding(exchange, _)
-            | Phase::Releasing(exchange, _) => Some(exchange),
-            Phase::Idle | Phase::Init { .. } | Phase::Bound(_) | Phase::Stopped => None,
+            | Phase::Releasing(exchange, ..) => Some(exchange),
+            Phase::Idle
+            | Phase::Init { .. }
+            | Phase::Bound(_)
+            | Phase::Fading(_)
+            | Phase::Stopped => None,
         }
     }
 
     /// The lease that is in use.
     pub(super) fn lease(&self) -> Option<&Lease> {
         match self {
-            Phase::Bound(lease) | Phase::Renewing(_, lease) | Phase::Rebinding(_, lease) => {
-                Some(lease)
-            }
+            Phase::Bound(lease)
+            | Phase::Renewing(_, lease)
+            | Phase::Rebinding(_, lease)
+            | Phase::Fading(lease) => Some(lease),
             _ => None,
         }
     }
@@ -131,8 +151,9 @@ impl Phase {
             Phase::Selecting { exchange, close_at: None, .. }
             | Phase::Requesting { exchange, .. }
             | Phase::Rebooting { exchange, .. }
-            | Phase::Releasing(exchange, _) => Some(exchange.transmit_at),
+            | Phase::Releasing(exchange, ..) => Some(exchange.transmit_at),
             Phase::Bound(lease) => earliest([lease.renew_at, lease.rebind_at, lease.expires_at]),
+            Phase::Fading(lease) => lease.expires_at,
             Phase::Renewing(exchange, lease) => {
                 earliest([Some(exchange.transmit_at), lease.rebind_at, lease.expires_at])
             }

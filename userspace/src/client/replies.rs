@@ -1,10 +1,14 @@
 //! What the client hears: which datagrams are answers to it, and what they say.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use super::{
     lease::{Few, Network},
     messages::Sender,
+    softwire::Ends,
 };
 use crate::wire::{
     Malformed,
@@ -39,6 +43,9 @@ pub enum Ignored {
     UnwantedKind,
     /// More offers than a client weighs.
     TooManyOffers,
+    /// An OFFER without a border relay (option 90), or for a bind prefix (option 137) in which the
+    /// client has no address.
+    NoSoftwire,
     /// An ACK in RENEWING or REBINDING for something other than the lease: that stays as it is.
     OtherAssignment,
     /// An ACK that came when its lease was over already.
@@ -59,6 +66,7 @@ impl fmt::Display for Ignored {
             Ignored::BadAddress(address) => write!(f, "{address} is no host's address"),
             Ignored::BadPortParams => f.write_str("port parameters that contradict themselves"),
             Ignored::UnwantedKind => f.write_str("an address of a kind that is not wanted"),
+            Ignored::NoSoftwire => f.write_str("no softwire could end where it says"),
             Ignored::TooManyOffers => f.write_str("more offers than are weighed"),
             Ignored::OtherAssignment => f.write_str("acknowledges something other than the lease"),
             Ignored::TooLate => f.write_str("its lease is over already"),
@@ -94,16 +102,22 @@ pub struct Grant {
     pub rebinding_seconds: Option<u32>,
     /// Options 1, 3 and 6.
     pub network: Network,
+    /// Option 109.
+    pub softwire_source: Option<Ipv6Addr>,
+    /// What the response said beside the DHCPv4 message.
+    pub ends: Ends,
 }
 
 impl Reply {
     /// Reads a UDP payload. Who sent it does not matter: `xid` and client identifier say whose answer it is.
     pub fn read(datagram: &[u8], sender: &Sender, xid: u32) -> Result<Reply, Ignored> {
+        // req-C7 (RFC 7341 §9): without option 87 it is nothing, and its flags do not matter.
         let response = Response::parse(datagram).map_err(Ignored::Malformed)?;
         if !response.relays.is_empty() {
             return Err(Ignored::RelayReply);
         }
         let view = View::parse_reply(response.message).map_err(Ignored::Malformed)?;
+        // req-C31 (RFC 6842 §3; 2131 §4.4.1): who the answer is for is in it.
         if view.xid() != xid {
             return Err(Ignored::OtherTransaction);
         }
@@ -114,8 +128,8 @@ impl Reply {
         let server_id = view.server_id().ok_or(Ignored::NoServerId);
         match kind {
             MessageType::Nak => Ok(Reply::Nak(server_id?)),
-            MessageType::Offer => Ok(Reply::Offer(grant(&view, server_id?)?)),
-            MessageType::Ack => Ok(Reply::Ack(grant(&view, server_id?)?)),
+            MessageType::Offer => Ok(Reply::Offer(grant(&response, &view, server_id?)?)),
+            MessageType::Ack => Ok(Reply::Ack(grant(&response, &view, server_id?)?)),
             _ => Err(Ignored::Unexpected(kind)),
         }
     }
@@ -129,7 +143,7 @@ fn is_for(sender: &Sender, view: &View<'_>) -> bool {
     }
 }
 
-fn grant(view: &View<'_>, server_id: Ipv4Addr) -> Result<Grant, Ignored> {
+fn grant(response: &Response<'_>, view: &View<'_>, server_id: Ipv4Addr) -> Result<Grant, Ignored> {
     let address = view.yiaddr();
     if !is_host(address) {
         return Err(Ignored::BadAddress(address));
@@ -147,6 +161,11 @@ fn grant(view: &View<'_>, server_id: Ipv4Addr) -> Result<Grant, Ignored> {
             routers: addresses(view, dhcpv4::OPTION_ROUTER),
             dns_servers: addresses(view, dhcpv4::OPTION_DNS_SERVERS),
         },
+        softwire_source: view
+            .option(dhcpv4::OPTION_SOFTWIRE_SOURCE)
+            .and_then(|value| value.to_array::<16>())
+            .map(Ipv6Addr::from),
+        ends: Ends::read(&response.options()),
     })
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, Write},
-    net::Ipv6Addr,
+    net::{Ipv6Addr, SocketAddrV6},
     process::ExitCode,
     sync::mpsc::{self, Receiver, SyncSender},
     thread,
@@ -15,24 +15,26 @@ use signal_hook::{
 };
 use tracing::{debug, info, warn};
 
-pub use super::{error::ClientError, options::Arguments};
 use super::{
-    identify,
+    discovery, identify,
     lease::Lease,
-    machine::{Action, Config, Event, Loss, Machine, Note},
+    machine::{Action, Config, Loss, Note},
     messages::Sender,
+    options::SoftwireSource,
     output::{Happening, Reading, Reporter},
-    sockets::{self, Heard, Route, Sockets},
+    servers::Servers,
+    servers_file::ServersFile,
+    session::{self, Event, Session, Source},
+    sockets::{Heard, Route, Sockets},
+    softwire,
     state::{SavedLease, State, StateFile},
     timers::Moment,
 };
-use crate::net::{link::Interface, sys::boottime};
-
-/// How often the addresses of the interface are looked at.
-const SOURCE_CHECK_INTERVAL: Duration = Duration::from_secs(5);
-
-/// The same as long as there is none to send from.
-const SOURCE_WAIT_INTERVAL: Duration = Duration::from_millis(200);
+pub use super::{error::ClientError, options::Arguments};
+use crate::{
+    net::{link::Interface, sys::boottime},
+    wire::dhcpv6::{OPTION_S46_BIND_PREFIX, OPTION_S46_BR},
+};
 
 /// Datagrams and signals that wait for the loop.
 const QUEUE_LENGTH: usize = 64;
@@ -96,16 +98,36 @@ impl Drop for SignalThread {
     }
 }
 
+/// How far the client has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Progress {
+    /// The session has not begun.
+    Waiting,
+    /// It has, but there are no servers, or there is no way to them.
+    Begun,
+    /// Queries leave.
+    Asking,
+}
+
 struct Client<'a, W> {
     arguments: &'a Arguments,
     who: Sender,
     file: Option<StateFile>,
     state: State,
     sockets: Sockets,
+    /// Where DHCPv4 servers come from, if another program writes that down.
+    servers_file: Option<ServersFile>,
+    /// Whom queries go to.
+    servers: Option<Servers>,
     /// Where queries leave from.
     sources: Vec<Ipv6Addr>,
-    /// Whether the present routes are all there; while they are not, that was said once.
-    reachable: bool,
+    /// Where Information-requests leave from.
+    link_local: Option<Ipv6Addr>,
+    /// The interface's addresses.
+    addresses: Vec<Ipv6Addr>,
+    progress: Progress,
+    /// What is in the way was said.
+    complained: bool,
     sender: SyncSender<Input>,
     inputs: Receiver<Input>,
     reporter: Reporter<W>,
@@ -134,89 +156,81 @@ impl<'a, W: Write> Client<'a, W> {
             who,
             file,
             state,
-            sockets: Sockets::new(arguments.port),
+            sockets: Sockets::new(&arguments.interface, arguments.port),
+            servers_file: arguments.servers_file.as_deref().map(ServersFile::new),
+            servers: None,
             sources: Vec::new(),
-            reachable: true,
+            link_local: None,
+            addresses: interface.addresses,
+            progress: Progress::Waiting,
+            complained: false,
             sender,
             inputs,
             reporter: Reporter::new(arguments.output, out),
             give_up_at: arguments.timeout.map(|timeout| now.plus(timeout)),
-            next_check: now.plus(SOURCE_CHECK_INTERVAL),
+            next_check: now,
             stopping: false,
         })
     }
 
-    fn run(&mut self) -> Result<ExitCode, ClientError> {
-        match self.wait_for_source()? {
-            Step::Exit(code) => Ok(code),
-            Step::Continue => self.converse(),
-        }
-    }
-
-    /// The present routes. `None` as long as there is no source address for all of them.
-    fn routes(&self) -> Result<Option<Vec<Route>>, ClientError> {
-        let interface = Interface::read(&self.arguments.interface)?;
+    /// Where the servers come from.
+    fn source(&self) -> Source {
         let arguments = self.arguments;
-        Ok(sockets::routes(&interface, &arguments.servers, arguments.server_port))
-    }
-
-    /// Waits until the interface has an address to send from, and opens the sockets.
-    fn wait_for_source(&mut self) -> Result<Step, ClientError> {
-        loop {
-            if let Some(routes) = self.routes()? {
-                info!("asking {}", described(&routes));
-                self.sources = sockets::sources(&routes);
-                self.sockets.follow(routes, &self.sender)?;
-                self.reachable = true;
-                return Ok(Step::Continue);
-            }
-            if self.reachable {
-                info!("waiting for an IPv6 address on {} to send from", self.arguments.interface);
-                self.reachable = false;
-            }
-            let retry_at = read_clocks().now.plus(SOURCE_WAIT_INTERVAL);
-            match self.wait(Some(retry_at))? {
-                Some(Input::Signal(SIGINT | SIGTERM)) => {
-                    return Ok(Step::Exit(self.code_without_lease()));
-                }
-                Some(Input::Signal(_) | Input::Heard(_)) | None => {}
-            }
+        if arguments.servers_file.is_some() {
+            Source::Told
+        } else if arguments.multicast || !arguments.servers.is_empty() {
+            Source::Fixed(Servers::new(arguments.servers.iter().copied()))
+        } else {
+            let extra = if arguments.softwire_source.is_some() {
+                vec![OPTION_S46_BR, OPTION_S46_BIND_PREFIX]
+            } else {
+                Vec::new()
+            };
+            let usual = discovery::Config::new(self.state.duid());
+            Source::Discovery(discovery::Config { extra, ..usual })
         }
     }
 
-    fn machine(&self, at: Reading) -> Result<Machine, ClientError> {
-        let destinations = u32::try_from(self.sockets.routes().len()).unwrap_or(u32::MAX);
-        let config = Config {
-            sender: self.who.clone(),
-            mode: self.arguments.mode,
-            psid_length: self.arguments.psid_len,
-            destinations,
-            initial_delay: self.arguments.initial_delay.0.clone(),
-            offer_wait: self.arguments.offer_wait(destinations),
+    fn session(&self, at: Reading) -> Result<Session, ClientError> {
+        let arguments = self.arguments;
+        let saved = self.state.lease.as_ref();
+        let softwire = arguments.softwire_source.map(|source| softwire::Config {
+            source: match source {
+                SoftwireSource::Auto => None,
+                SoftwireSource::Address(address) => Some(address),
+            },
+            addresses: self.addresses.clone(),
+            remembered: saved.and_then(SavedLease::softwire),
+        });
+        let machine = Config {
+            mode: arguments.mode,
+            full_first_tries: arguments.full_first_tries,
+            psid_length: arguments.psid_len,
+            initial_delay: arguments.initial_delay.0.clone(),
+            offer_wait: arguments.offer_wait(1),
+            softwire,
+            ..Config::new(self.who.clone())
         };
-        let memory = self.state.memory(self.arguments.request, &self.sources, at.unix_ms / 1000);
         let seed = getrandom::u64().map_err(|error| ClientError::System {
             what: "drawing random numbers",
             source: io::Error::other(error.to_string()),
         })?;
-        Ok(Machine::new(config, memory, seed, at.now))
+        let source = self.source();
+        let config = session::Config { machine, source, on_loss: arguments.on_loss };
+        Ok(Session::new(config, seed, at.now))
     }
 
     /// The loop.
-    fn converse(&mut self) -> Result<ExitCode, ClientError> {
-        let mut machine = self.machine(read_clocks())?;
-        let mut step = self.feed(&mut machine, Event::Start);
+    fn run(&mut self) -> Result<ExitCode, ClientError> {
+        let mut session = self.session(read_clocks())?;
         loop {
-            if let Step::Exit(code) = step {
+            if let Step::Exit(code) = self.check(&mut session)? {
                 return Ok(code);
             }
-            if let Step::Exit(code) = self.check_source(&mut machine) {
-                return Ok(code);
-            }
-            step = match self.wait(machine.deadline())? {
-                None => self.feed(&mut machine, Event::Timer),
+            let step = match self.wait(session.deadline())? {
+                None => self.feed(&mut session, Event::Timer),
                 Some(Input::Heard(Heard::Datagram(octets))) => {
-                    self.feed(&mut machine, Event::Datagram(&octets))
+                    self.feed(&mut session, Event::Datagram(&octets))
                 }
                 Some(Input::Heard(Heard::Failed(error))) => {
                     warn!("reading from the network: {error}; opening the sockets anew");
@@ -226,10 +240,13 @@ impl<'a, W: Write> Client<'a, W> {
                 }
                 Some(Input::Signal(SIGUSR1)) => {
                     info!("asked to renew now");
-                    self.feed(&mut machine, Event::RenewNow)
+                    self.feed(&mut session, Event::RenewNow)
                 }
-                Some(Input::Signal(_)) => self.stop(&mut machine),
+                Some(Input::Signal(_)) => self.stop(&mut session),
             };
+            if let Step::Exit(code) = step {
+                return Ok(code);
+            }
         }
     }
 
@@ -245,11 +262,11 @@ impl<'a, W: Write> Client<'a, W> {
         Ok(self.inputs.recv_timeout(until.since(now)).ok())
     }
 
-    /// Gives the machine an event and does what it asks for.
-    fn feed(&mut self, machine: &mut Machine, event: Event<'_>) -> Step {
+    /// Gives the session an event and does what it asks for.
+    fn feed(&mut self, session: &mut Session, event: Event<'_>) -> Step {
         let at = read_clocks();
         let mut actions = Vec::new();
-        machine.handle(at.now, event, &mut actions);
+        session.handle(at.now, event, &mut actions);
         for action in actions {
             if let exit @ Step::Exit(_) = self.perform(&action, at) {
                 return exit;
@@ -258,9 +275,15 @@ impl<'a, W: Write> Client<'a, W> {
         Step::Continue
     }
 
+    // req-C30 (RFC 7618 §7.1): these are all the addresses there are; without a lease there is none, and
+    // none is made up.
     fn perform(&mut self, action: &Action, at: Reading) -> Step {
         match action {
-            Action::Send(octets) => self.send(octets),
+            Action::Send(octets) => self.note_failures(self.sockets.send(octets)),
+            Action::Inform(octets) => self.note_failures(self.sockets.inform(octets)),
+            Action::Servers(servers) => self.follow_servers(servers.clone()),
+            Action::NativeStop => self.report_native(true),
+            Action::NativeStart => self.report_native(false),
             Action::Obtained(lease) => {
                 self.give_up_at = None;
                 self.keep(lease, at);
@@ -278,7 +301,7 @@ impl<'a, W: Write> Client<'a, W> {
                 self.report(Happening::Changed, to, at);
             }
             Action::Lost(lease, loss) => {
-                if matches!(loss, Loss::Released | Loss::Refused) {
+                if matches!(loss, Loss::Released | Loss::Refused | Loss::OtherSoftwire) {
                     self.state.lease = None;
                     self.save();
                 }
@@ -290,11 +313,24 @@ impl<'a, W: Write> Client<'a, W> {
         Step::Continue
     }
 
-    fn send(&mut self, octets: &[u8]) {
-        for (destination, error) in self.sockets.send(octets) {
+    fn note_failures(&mut self, failures: Vec<(SocketAddrV6, io::Error)>) {
+        for (destination, error) in failures {
             // It is sent again in time. Perhaps the interface has other addresses now.
             warn!("sending to {destination}: {error}");
             self.next_check = Moment::default();
+        }
+    }
+
+    fn follow_servers(&mut self, servers: Option<Servers>) {
+        self.servers = servers;
+        self.progress = Progress::Begun;
+        self.complained = false;
+        self.next_check = Moment::default();
+    }
+
+    fn report_native(&mut self, stops: bool) {
+        if let Err(error) = self.reporter.report_native(stops, &self.arguments.interface) {
+            warn!("writing to standard output: {error}");
         }
     }
 
@@ -319,58 +355,17 @@ impl<'a, W: Write> Client<'a, W> {
     }
 
     /// Ends the client, with a RELEASE unless that is not wanted. A second signal does not wait for it.
-    fn stop(&mut self, machine: &mut Machine) -> Step {
+    fn stop(&mut self, session: &mut Session) -> Step {
         if self.stopping || self.arguments.no_release || self.arguments.once {
             return Step::Exit(self.code_without_lease());
         }
         self.stopping = true;
-        self.feed(machine, Event::Release)
+        self.feed(session, Event::Release)
     }
 
     /// To be ended by a signal is a success, unless a lease was all that was wanted.
     fn code_without_lease(&self) -> ExitCode {
         if self.arguments.once { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-    }
-
-    /// Looks whether queries still leave from the same address (RFC 7618 §7).
-    fn check_source(&mut self, machine: &mut Machine) -> Step {
-        let now = read_clocks().now;
-        if now < self.next_check {
-            return Step::Continue;
-        }
-        self.next_check = now.plus(SOURCE_CHECK_INTERVAL);
-        match self.renew_routes() {
-            Ok(true) => {
-                info!("queries leave by another address now: {}", described(self.sockets.routes()));
-                self.feed(machine, Event::SourceChanged)
-            }
-            Ok(false) => Step::Continue,
-            Err(error) => {
-                if self.reachable {
-                    warn!("{error}; waiting for it to pass");
-                    self.reachable = false;
-                }
-                Step::Continue
-            }
-        }
-    }
-
-    /// Finds the present routes and follows them. Returns whether they begin at another address than before. An
-    /// address that is gone is missed only when another has come: interfaces go down and come up again.
-    fn renew_routes(&mut self) -> Result<bool, ClientError> {
-        let Some(routes) = self.routes()? else {
-            let interface = self.arguments.interface.clone();
-            return Err(ClientError::NoSource { interface });
-        };
-        let sources = sockets::sources(&routes);
-        self.sockets.follow(routes, &self.sender)?;
-        if !self.reachable {
-            info!("asking {}", described(self.sockets.routes()));
-            self.reachable = true;
-        }
-        let changed = self.sources != sources;
-        self.sources = sources;
-        Ok(changed)
     }
 }
 
@@ -382,11 +377,19 @@ fn described(routes: &[Route]) -> String {
 
 fn log(note: &Note) {
     match note {
-        Note::Sending(_) | Note::Ignored(_) | Note::Throttled => debug!("{note}"),
-        Note::Offered(_) | Note::NoAnswer => info!("{note}"),
-        Note::Refused | Note::Unacceptable | Note::Differs { .. } => warn!("{note}"),
+        Note::Sending(_) | Note::Ignored(_) | Note::Throttled | Note::Discovery(_) => {
+            debug!("{note}");
+        }
+        Note::Offered(_) | Note::NoAnswer | Note::AsksForSharing | Note::NotOffered => {
+            info!("{note}");
+        }
+        Note::Refused | Note::Unacceptable | Note::Differs { .. } | Note::OtherSoftwire { .. } => {
+            warn!("{note}");
+        }
     }
 }
+
+mod look;
 
 #[cfg(test)]
 mod tests;

@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::error::ClientError;
-use crate::{net::link::Interface, wire::dhcpv6::ALL_RELAYS_AND_SERVERS};
+use crate::net::{client::client_socket, link::Interface};
 
 /// How long a socket that is no longer needed may go on listening.
 const LISTEN_INTERVAL: Duration = Duration::from_secs(1);
@@ -40,47 +40,31 @@ pub(super) enum Heard {
     Failed(io::Error),
 }
 
-/// The servers without their repetitions (RFC 7341 §12: "MUST ignore all but the first instance").
-pub(super) fn unique(servers: &[Ipv6Addr]) -> Vec<Ipv6Addr> {
-    let mut kept = Vec::with_capacity(servers.len());
-    for server in servers {
-        if !kept.contains(server) {
-            kept.push(*server);
-        }
-    }
-    kept
-}
-
-/// A route to every server, or to `ff02::1:2` if none is named. `None` as long as one of them has no usable source
-/// address.
+/// A route to every server. `None` as long as one of them has no usable source address.
 pub(super) fn routes(interface: &Interface, servers: &[Ipv6Addr], port: u16) -> Option<Vec<Route>> {
-    let link_local = interface.addresses.iter().find(|ip| ip.is_unicast_link_local());
-    let route = |server: Ipv6Addr| {
-        let local = server.is_unicast_link_local() || is_link_scope_group(server);
-        let scope = if local { interface.index } else { 0 };
-        let destination = SocketAddrV6::new(server, port, 0, scope);
-        if local {
-            // RFC 7341 §9: from a link-local address to the group.
-            let source = *link_local?;
-            return Some(Route { source, source_scope: interface.index, destination });
-        }
-        let source = preferred_source(destination)?;
-        let scope = if source.is_unicast_link_local() { interface.index } else { 0 };
-        Some(Route { source, source_scope: scope, destination })
+    servers.iter().map(|&server| route(interface, server, port)).collect()
+}
+
+/// The way to one server, or to one group of them.
+///
+/// req-C4 (RFC 7341 §9): from a link-local address to groups, and else from one of fitting scope.
+pub(super) fn route(interface: &Interface, server: Ipv6Addr, port: u16) -> Option<Route> {
+    let local = server.is_unicast_link_local() || server.is_multicast();
+    let scope = if local { interface.index } else { 0 };
+    let destination = SocketAddrV6::new(server, port, 0, scope);
+    let source = if local {
+        interface.addresses.iter().copied().find(Ipv6Addr::is_unicast_link_local)?
+    } else {
+        preferred_source(&interface.name, destination)?
     };
-    if servers.is_empty() {
-        return route(ALL_RELAYS_AND_SERVERS).map(|route| vec![route]);
-    }
-    unique(servers).into_iter().map(route).collect()
+    let source_scope = if source.is_unicast_link_local() { interface.index } else { 0 };
+    Some(Route { source, source_scope, destination })
 }
 
-fn is_link_scope_group(address: Ipv6Addr) -> bool {
-    address.octets().first() == Some(&0xff) && address.octets().get(1).is_some_and(|o| o & 15 == 2)
-}
-
-/// The address that the kernel would send from (RFC 6724). No packet leaves for it.
-fn preferred_source(destination: SocketAddrV6) -> Option<Ipv6Addr> {
-    let probe = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).ok()?;
+/// The address that the kernel would send from by this interface (RFC 6724). No packet leaves for it.
+fn preferred_source(device: &str, destination: SocketAddrV6) -> Option<Ipv6Addr> {
+    let any = SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 0, 0, 0);
+    let probe = client_socket(device, any, false).ok()?;
     probe.connect(destination).ok()?;
     match probe.local_addr().ok()? {
         SocketAddr::V6(local) => Some(*local.ip()),
@@ -106,6 +90,7 @@ struct Listener {
 
 impl Listener {
     fn open<T: From<Heard> + Send + 'static>(
+        device: &str,
         route: &Route,
         port: u16,
         heard: &SyncSender<T>,
@@ -116,7 +101,16 @@ impl Listener {
             io::ErrorKind::AddrInUse => ClientError::PortTaken { address, port },
             _ => ClientError::Socket { address, port, source },
         };
-        let socket = UdpSocket::bind(SocketAddrV6::new(address, port, 0, scope)).map_err(fail)?;
+        let local = SocketAddrV6::new(address, port, 0, scope);
+        let socket = match client_socket(device, local, false) {
+            // A DHCPv6 client that has the port on all addresses speaks from the link-local one; if it
+            // allows that, what comes to this one can be ours.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && scope == 0 => {
+                client_socket(device, local, true)
+            }
+            outcome => outcome,
+        };
+        let socket = socket.map_err(fail)?;
         socket.set_read_timeout(Some(LISTEN_INTERVAL)).map_err(fail)?;
         let (socket, stop) = (Arc::new(socket), Arc::new(AtomicBool::new(false)));
         let listener = Listener {
@@ -166,18 +160,23 @@ fn is_passing(error: &io::Error) -> bool {
 
 /// The sockets of all routes: one a source address.
 pub(super) struct Sockets {
+    device: String,
     port: u16,
+    /// To the DHCPv6 servers of the link.
+    information: Option<Route>,
+    /// To the servers that queries go to.
     routes: Vec<Route>,
     listeners: Vec<Listener>,
 }
 
 impl Sockets {
-    /// None yet; all that come will be bound to this UDP port.
-    pub(super) fn new(port: u16) -> Self {
-        Sockets { port, routes: Vec::new(), listeners: Vec::new() }
+    /// None yet; all that come will be bound to this interface and this UDP port.
+    pub(super) fn new(device: &str, port: u16) -> Self {
+        let device = device.to_owned();
+        Sockets { device, port, information: None, routes: Vec::new(), listeners: Vec::new() }
     }
 
-    /// The present routes.
+    /// The present routes of queries.
     pub(super) fn routes(&self) -> &[Route] {
         &self.routes
     }
@@ -185,27 +184,41 @@ impl Sockets {
     /// Changes over to other routes. What is heard from now on goes to `heard`.
     pub(super) fn follow<T: From<Heard> + Send + 'static>(
         &mut self,
+        information: Option<Route>,
         routes: Vec<Route>,
         heard: &SyncSender<T>,
     ) -> Result<(), ClientError> {
-        self.listeners.retain(|listener| routes.iter().any(|route| is_from(route, listener)));
-        for route in &routes {
+        let all = || routes.iter().chain(&information);
+        self.listeners.retain(|listener| all().any(|route| is_from(route, listener)));
+        for route in all() {
             if !self.listeners.iter().any(|listener| is_from(route, listener)) {
-                self.listeners.push(Listener::open(route, self.port, heard)?);
+                self.listeners.push(Listener::open(&self.device, route, self.port, heard)?);
             }
         }
+        self.information = information;
         self.routes = routes;
         Ok(())
     }
 
     /// Closes the sockets, so that [`follow`](Self::follow) opens all of them anew.
     pub(super) fn close(&mut self) {
+        self.information = None;
         self.routes.clear();
         self.listeners.clear();
     }
 
-    /// Sends a datagram to every destination. Each failure is reported; none keeps the others back.
+    /// Sends a datagram to every server: the same octets to each.
+    /// Each failure is reported; none keeps the others back.
     pub(super) fn send(&self, octets: &[u8]) -> Vec<(SocketAddrV6, io::Error)> {
+        self.send_by(&self.routes, octets)
+    }
+
+    /// Sends a datagram to the DHCPv6 servers of the link.
+    pub(super) fn inform(&self, octets: &[u8]) -> Vec<(SocketAddrV6, io::Error)> {
+        self.send_by(self.information.as_slice(), octets)
+    }
+
+    fn send_by(&self, routes: &[Route], octets: &[u8]) -> Vec<(SocketAddrV6, io::Error)> {
         let send = |route: &Route| {
             let listener = self.listeners.iter().find(|listener| is_from(route, listener));
             let outcome = match listener {
@@ -214,7 +227,7 @@ impl Sockets {
             };
             outcome.err().map(|error| (route.destination, error))
         };
-        self.routes.iter().filter_map(send).collect()
+        routes.iter().filter_map(send).collect()
     }
 }
 
@@ -229,17 +242,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn k03_a_server_that_is_named_twice_is_asked_once() {
-        let (a, b) = ("2001:db8::a".parse().unwrap(), "2001:db8::b".parse().unwrap());
-        assert_eq!(unique(&[a, b, a]), [a, b]);
-        assert_eq!(unique(&[]), [] as [Ipv6Addr; 0]);
-    }
-
-    #[test]
-    fn k02_the_group_of_all_servers_is_of_link_scope() {
-        assert!(is_link_scope_group(ALL_RELAYS_AND_SERVERS));
-        assert!(!is_link_scope_group("ff05::1:3".parse().unwrap()));
-        assert!(!is_link_scope_group("fe80::2".parse().unwrap()));
+    fn c4_groups_are_spoken_to_from_a_link_local_address() {
+        let link_local: Ipv6Addr = "fe80::1".parse().unwrap();
+        let addresses = vec!["2001:db8::1".parse().unwrap(), link_local];
+        let interface = Interface { name: "lo".into(), index: 1, kind: 1, mac: None, addresses };
+        for server in ["ff02::1:2", "ff05::1:3", "fe80::2"] {
+            let route = route(&interface, server.parse().unwrap(), 547).unwrap();
+            assert_eq!((route.source, route.source_scope), (link_local, 1), "{server}");
+            assert_eq!(route.destination.scope_id(), 1, "{server}");
+        }
+        let without = Interface { addresses: Vec::new(), ..interface };
+        assert_eq!(route(&without, "ff02::1:2".parse().unwrap(), 547), None);
     }
 
     #[test]
@@ -247,12 +260,11 @@ mod tests {
         let interface = Interface::read("lo").unwrap();
         let server = UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)).unwrap();
         let port = server.local_addr().unwrap().port();
-        let servers = [Ipv6Addr::LOCALHOST, Ipv6Addr::LOCALHOST];
-        let routes = routes(&interface, &servers, port).unwrap();
+        let routes = routes(&interface, &[Ipv6Addr::LOCALHOST], port).unwrap();
         assert_eq!(sources(&routes), [Ipv6Addr::LOCALHOST]);
         let (sender, receiver) = sync_channel::<Heard>(8);
-        let mut sockets = Sockets::new(0);
-        sockets.follow(routes.clone(), &sender).unwrap();
+        let mut sockets = Sockets::new("lo", 0);
+        sockets.follow(None, routes.clone(), &sender).unwrap();
         assert!(sockets.send(b"query").is_empty());
         let mut buffer = [0; 64];
         let (length, peer) = server.recv_from(&mut buffer).unwrap();
@@ -265,7 +277,7 @@ mod tests {
         assert!(server.recv_from(&mut buffer).is_err(), "sent twice");
         // The same source: the socket stays.
         let before = Arc::as_ptr(&sockets.listeners[0].socket);
-        sockets.follow(routes, &sender).unwrap();
+        sockets.follow(None, routes, &sender).unwrap();
         assert_eq!(Arc::as_ptr(&sockets.listeners[0].socket), before);
     }
 
@@ -276,7 +288,7 @@ mod tests {
         let destination = SocketAddrV6::new(Ipv6Addr::LOCALHOST, 547, 0, 0);
         let route = Route { source: Ipv6Addr::LOCALHOST, source_scope: 0, destination };
         let (sender, _receiver) = sync_channel::<Heard>(1);
-        let error = Sockets::new(port).follow(vec![route], &sender).unwrap_err();
+        let error = Sockets::new("lo", port).follow(None, vec![route], &sender).unwrap_err();
         assert!(matches!(error, ClientError::PortTaken { port: named, .. } if named == port));
     }
 }

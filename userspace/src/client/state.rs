@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::{
     error::ClientError,
     identity,
-    lease::{Assignment, INFINITE, Lease},
+    lease::{Assignment, INFINITE, Lease, Softwire},
     machine::Memory,
 };
-use crate::wire::portparams::PortParams;
+use crate::wire::{identity::ClientIdentifier, portparams::PortParams};
 
 /// The form of the file. Another one is refused.
 const VERSION: u32 = 1;
@@ -51,6 +51,17 @@ pub(super) struct SavedLease {
     lease_seconds: u32,
     /// IPv6 addresses that the queries came from, ascending.
     sources: Vec<Ipv6Addr>,
+    /// The ends of the softwire, if they were agreed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    softwire: Option<SavedSoftwire>,
+}
+
+/// A softwire as the file has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SavedSoftwire {
+    source: Ipv6Addr,
+    border_relays: Vec<Ipv6Addr>,
 }
 
 impl SavedLease {
@@ -65,7 +76,18 @@ impl SavedLease {
             obtained_at,
             lease_seconds: lease.terms.lease_seconds,
             sources,
+            softwire: lease.softwire.map(|softwire| SavedSoftwire {
+                source: softwire.source,
+                border_relays: softwire.border_relays.iter().collect(),
+            }),
         }
+    }
+
+    /// The softwire.
+    pub(super) fn softwire(&self) -> Option<Softwire> {
+        let SavedSoftwire { source, border_relays } = self.softwire.as_ref()?;
+        let border_relays = border_relays.iter().copied().collect();
+        Some(Softwire { source: *source, border_relays })
     }
 
     /// What to start with: INIT-REBOOT if the lease goes on and the source is the same, else a wish (RFC 7618 §7).
@@ -97,6 +119,17 @@ impl State {
             iaid,
             lease: None,
         }
+    }
+
+    /// The DUID, which is the same for DHCPv4 and DHCPv6: the one that is kept, or the one inside an
+    /// identifier that was given whole.
+    pub(super) fn duid(&self) -> Option<Vec<u8>> {
+        // req-C10 (RFC 4361 §6.1): one machine has one DUID, whatever it speaks.
+        if let Some(duid) = &self.duid {
+            return identity::from_hex(duid).ok();
+        }
+        let identifier = identity::from_hex(&self.client_id).ok()?;
+        ClientIdentifier::parse(&identifier).map(|identifier| identifier.duid.to_vec())
     }
 
     /// What the machine starts with. A lease that goes on comes before `request`, which comes before a former one.
@@ -192,6 +225,31 @@ mod tests {
         file.write(&state).unwrap();
         assert_eq!(file.read().unwrap(), Some(state));
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn the_softwire_and_the_duid_are_remembered() {
+        let state = saved(None, 3600);
+        assert_eq!(state.lease.as_ref().unwrap().softwire(), None);
+        assert_eq!(state.duid(), Some(vec![0, 3, 9]));
+        let whole = State::new(&IDENTIFIER, None, None);
+        assert_eq!(whole.duid(), Some(vec![0, 3, 9]), "of the identifier's form of RFC 4361");
+        assert_eq!(State::new(&[1, 2, 3], None, None).duid(), None);
+        let softwire = Softwire {
+            source: "2001:db8::2".parse().unwrap(),
+            border_relays: ["2001:db8::b1".parse().unwrap()].into_iter().collect(),
+        };
+        let mut lease = Lease::new(
+            Assignment { address: Ipv4Addr::new(192, 0, 2, 18), port_params: None },
+            Ipv4Addr::new(192, 0, 2, 254),
+            Terms::sane(60, None, None),
+            Moment(7),
+            &mut fastrand::Rng::with_seed(1),
+        );
+        lease.softwire = Some(softwire);
+        let text = serde_json::to_string(&SavedLease::new(&lease, 1000, Vec::new())).unwrap();
+        let read: SavedLease = serde_json::from_str(&text).unwrap();
+        assert_eq!(read.softwire(), Some(softwire));
     }
 
     #[test]

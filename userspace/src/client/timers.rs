@@ -60,7 +60,7 @@ pub fn fuzzed(value: Duration, room: Duration, random: &mut fastrand::Rng) -> Du
 }
 
 /// Packets that may leave at once.
-const BURST: u32 = 20;
+pub const BURST: u32 = 20;
 
 /// What a packet costs. The bucket gains one a millisecond, so that 20 packets pass in 20 seconds.
 const PACKET_COST: u64 = 1000;

@@ -7,6 +7,7 @@
 //!
 //! Nothing here allocates, logs or reads a clock once a port is open.
 
+pub mod client;
 pub mod counters;
 #[cfg(feature = "xdp")]
 mod frames;

@@ -6,7 +6,7 @@
 use std::{
     io,
     mem::{size_of, zeroed},
-    net::Ipv6Addr,
+    net::{Ipv6Addr, SocketAddrV6},
     os::fd::{AsFd, AsRawFd, OwnedFd},
     ptr,
     sync::{
@@ -154,7 +154,12 @@ impl Socket {
 }
 
 fn bind(socket: &OwnedFd, port: u16) -> io::Result<()> {
-    let address = socket_address(Ipv6Addr::UNSPECIFIED, port, 0);
+    bind_to(socket, SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0))
+}
+
+/// Binds an IPv6 socket.
+pub(super) fn bind_to(socket: &OwnedFd, address: SocketAddrV6) -> io::Result<()> {
+    let address = socket_address(*address.ip(), address.port(), address.scope_id());
     let length = sys::length_of::<libc::sockaddr_in6>();
     // SAFETY: pointer and length are those of one socket address.
     sys::check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })?;

@@ -93,16 +93,16 @@ impl World {
     }
 
     fn machine(&self, number: u8, manner: Manner) -> Machine {
+        let sender = Sender {
+            identifier: client_identifier(number),
+            hardware: HardwareAddress::new(1, &[2, 0, 0, 0, 0, number]).unwrap(),
+        };
         let config = Config {
-            sender: Sender {
-                identifier: client_identifier(number),
-                hardware: HardwareAddress::new(1, &[2, 0, 0, 0, 0, number]).unwrap(),
-            },
             mode: manner.mode,
             psid_length: manner.psid_length,
             destinations: u32::try_from(self.sites.len()).unwrap(),
             initial_delay: Duration::ZERO..=Duration::ZERO,
-            offer_wait: Duration::from_secs(1),
+            ..Config::new(sender)
         };
         Machine::new(config, manner.memory, u64::from(number), self.now)
     }
@@ -178,6 +178,12 @@ impl World {
                     self.note(node, &text);
                 }
                 Action::Log(_) => {}
+                Action::Inform(_)
+                | Action::Servers(_)
+                | Action::NativeStop
+                | Action::NativeStart => {
+                    panic!("no session asked for {action:?}");
+                }
                 Action::Stopped => {
                     self.nodes[node].stopped = true;
                     self.note(node, "stopped");

@@ -66,7 +66,7 @@ impl Homes {
         for (home, number) in town.homes.iter().zip(1..) {
             interrupt::check()?;
             let mut command = home.command(&program);
-            command.args(["client", "--interface", WAN, "--output", "json"]);
+            command.args(["client", "--interface", WAN, "--multicast", "--output", "json"]);
             command.args(["--initial-delay", "0-1"]);
             clients.push(Process::start(&format!("the client of home {number}"), command)?);
         }

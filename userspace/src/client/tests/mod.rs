@@ -1,15 +1,18 @@
 //! The machine in virtual time against a server that says what the test tells it to say. Names that begin with `k`
 //! and a number are cases of the conformance checklist for clients.
 
+mod discovery;
 mod hostile;
 mod keep;
 mod obtain;
+mod session;
+mod softwire;
 
 use std::{net::Ipv4Addr, time::Duration};
 
 use super::{
     choose::Mode,
-    lease::{Assignment, Lease},
+    lease::{Assignment, Lease, Softwire},
     machine::{Action, Config, Event, Loss, Machine, Memory, Note},
     messages::{HardwareAddress, Sender},
     replies::Ignored,
@@ -40,17 +43,10 @@ fn whole() -> Assignment {
 }
 
 fn config() -> Config {
-    Config {
-        sender: Sender {
-            identifier: IDENTIFIER.to_vec(),
-            hardware: HardwareAddress::new(1, &[2, 0, 0, 0, 0, 1]).unwrap(),
-        },
-        mode: Mode::PreferFull,
-        psid_length: None,
-        destinations: 1,
-        initial_delay: SECOND..=10 * SECOND,
-        offer_wait: SECOND,
-    }
+    Config::new(Sender {
+        identifier: IDENTIFIER.to_vec(),
+        hardware: HardwareAddress::new(1, &[2, 0, 0, 0, 0, 1]).unwrap(),
+    })
 }
 
 /// A query that left the machine.

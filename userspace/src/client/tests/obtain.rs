@@ -382,3 +382,65 @@ fn what_else_the_ack_configures_comes_with_the_lease() {
     let servers: Vec<u8> = network.dns_servers.iter().map(|address| address.octets()[0]).collect();
     assert_eq!(servers, [1, 5, 9, 13], "the first four");
 }
+
+fn full_first(tries: u32) -> Config {
+    Config { mode: Mode::FullFirst, full_first_tries: tries, ..config() }
+}
+
+#[test]
+fn k30_full_first_asks_for_159_only_when_nobody_answers_without_it() {
+    let mut bench = Bench::start(full_first(3), Memory::Wish(shared()));
+    for number in 1..=3 {
+        let discover = bench.next_sent();
+        assert!(!discover.view().requests(dhcpv4::OPTION_PORT_PARAMS), "DISCOVER {number}");
+        assert_eq!(discover.port_params(), None, "DISCOVER {number}");
+        let offer = Answer::offer(shared()).to(&discover);
+        assert_eq!(bench.ignored(&offer), Ignored::UnwantedKind, "159 was not asked for");
+    }
+    let discover = bench.next_sent();
+    assert!(bench.notes.contains(&Note::AsksForSharing));
+    assert!(discover.view().requests(dhcpv4::OPTION_PORT_PARAMS));
+    assert!(discover.port_params().is_some(), "now it may ask for the same ports again");
+    bench.hear(&Answer::offer(shared()).to(&discover));
+    let request = bench.next_sent();
+    assert!(request.view().requests(dhcpv4::OPTION_PORT_PARAMS));
+    bench.hear(&Answer::ack(shared()).to(&request));
+    assert_eq!(bench.lease().assignment, shared());
+    assert!(bench.next_sent().view().requests(dhcpv4::OPTION_PORT_PARAMS), "nor when it renews");
+}
+
+#[test]
+fn k30_full_first_takes_a_whole_address_as_a_client_that_knows_nothing_of_sharing() {
+    let mut bench = Bench::start(full_first(1), Memory::Nothing);
+    let discover = bench.next_sent();
+    bench.hear(&Answer::offer(whole()).to(&discover));
+    let request = bench.next_sent();
+    assert_eq!(request.kind(), MessageType::Request);
+    assert!(!request.view().requests(dhcpv4::OPTION_PORT_PARAMS));
+    bench.hear(&Answer::ack(whole()).to(&request));
+    bench.lease();
+    assert!(!bench.next_sent().view().requests(dhcpv4::OPTION_PORT_PARAMS), "nor when it renews");
+}
+
+#[test]
+fn k30_full_first_confirms_whatever_it_had_and_begins_anew_after_a_refusal() {
+    let mut bench = Bench::start(full_first(1), Memory::Lease(shared()));
+    let reboot = bench.next_sent();
+    assert!(reboot.view().requests(dhcpv4::OPTION_PORT_PARAMS));
+    bench.hear(&Answer::nak().to(&reboot));
+    assert!(!bench.next_sent().view().requests(dhcpv4::OPTION_PORT_PARAMS));
+}
+
+#[test]
+fn c20_every_mode_but_full_only_lists_159() {
+    for (mode, lists) in [
+        (Mode::PreferFull, true),
+        (Mode::PreferShared, true),
+        (Mode::SharedOnly, true),
+        (Mode::FullOnly, false),
+    ] {
+        let mut bench = Bench::start(Config { mode, ..config() }, Memory::Nothing);
+        let discover = bench.next_sent();
+        assert_eq!(discover.view().requests(dhcpv4::OPTION_PORT_PARAMS), lists, "{mode:?}");
+    }
+}

@@ -62,6 +62,8 @@ pub const OPTION_REQUEST: u16 = 6;
 pub const OPTION_ELAPSED_TIME: u16 = 8;
 /// Relay Message (RFC 8415 §21.10).
 pub const OPTION_RELAY_MESSAGE: u16 = 9;
+/// Status Code (RFC 8415 §21.13).
+pub const OPTION_STATUS_CODE: u16 = 13;
 /// Interface-Id (RFC 8415 §21.18).
 pub const OPTION_INTERFACE_ID: u16 = 18;
 /// Identity Association for Prefix Delegation (RFC 8415 §21.21).
