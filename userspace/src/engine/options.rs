@@ -97,6 +97,13 @@ impl OptionSet {
         Self::from_encoded(options.collect())
     }
 
+    /// These options but for `codes`.
+    #[must_use]
+    pub fn without(&self, codes: Codes) -> OptionSet {
+        let kept = self.iter().filter(|(code, _)| !codes.contains(*code));
+        Self::from_encoded(kept.map(|(code, option)| (code, option.to_vec())).collect())
+    }
+
     /// Which options there are.
     pub fn codes(&self) -> Codes {
         self.codes
@@ -171,6 +178,7 @@ mod tests {
         assert_eq!(both, OptionSet::new([(6, [3]), (15, [2]), (42, [4])]));
         assert_eq!(OptionSet::new([(6, [1]), (6, [3])]).content(6), Some(vec![3]));
         assert_eq!(outer.overlaid(&NO_OPTIONS), outer);
+        assert_eq!(both.without(inner.codes()), OptionSet::new([(15, [2])]));
     }
 
     #[test]

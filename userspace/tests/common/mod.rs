@@ -6,7 +6,7 @@ use std::{net::Ipv4Addr, net::Ipv6Addr, sync::Arc};
 
 use portlease::{
     engine::{
-        Engine, Verdict,
+        Engine, Omitted, Verdict,
         options::OptionSet,
         policy::{BindSource, Link, Match, Policy, Prefer, Prefix, PsidChoice, SitePolicy, Times},
     },
@@ -229,7 +229,10 @@ impl Server {
         self.engine.leases().check_invariants().unwrap();
         match reply {
             None => Answer::Done,
-            Some(reply) => Answer::Reply(Received::read(&out[..reply.length], reply.port)),
+            Some(reply) => {
+                let octets = &out[..reply.length];
+                Answer::Reply(Received::of(octets, reply.port, reply.omitted))
+            }
         }
     }
 
@@ -335,6 +338,8 @@ impl Answer {
 pub struct Received {
     pub kind: MessageType,
     pub port: u16,
+    /// What there was no room for.
+    pub omitted: Omitted,
     pub xid: u32,
     pub flags: u16,
     pub seconds: u16,
@@ -351,11 +356,17 @@ pub struct Received {
 
 impl Received {
     pub fn read(octets: &[u8], port: u16) -> Received {
+        Received::of(octets, port, Omitted::default())
+    }
+
+    /// The same, with what the engine says that it left out.
+    pub fn of(octets: &[u8], port: u16, omitted: Omitted) -> Received {
         let response = Response::parse(octets).unwrap();
         let view = View::parse_reply(response.message).unwrap();
         Received {
             kind: view.kind(),
             port,
+            omitted,
             xid: view.xid(),
             flags: view.flags(),
             seconds: view.seconds(),
@@ -408,6 +419,8 @@ pub struct Query {
     pub interface_id: Option<Vec<u8>>,
     /// Remote-Id of the relay.
     pub remote_id: Option<Vec<u8>>,
+    /// Further options, behind all others.
+    pub extra: Vec<(u8, Vec<u8>)>,
 }
 
 /// An RFC 4361 client identifier that ends in `client`.
@@ -442,6 +455,7 @@ impl Query {
             parameter_list: vec![1, 3, 6, 51, 58, 59, 159],
             interface_id: Some(b"ge-0/0/1".to_vec()),
             remote_id: None,
+            extra: Vec::new(),
         }
     }
 
@@ -544,6 +558,9 @@ impl Query {
         }
         if let Some(params) = &self.params {
             dhcpv4::put_option(w, dhcpv4::OPTION_PORT_PARAMS, params);
+        }
+        for (code, content) in &self.extra {
+            dhcpv4::put_option(w, *code, content);
         }
         dhcpv4::put_end(w);
     }

@@ -12,7 +12,7 @@ use crate::lease::record::NEVER;
 use crate::wire::dhcpv6::softwire::{BindPrefix, Binding};
 
 use super::units::show_seconds;
-use super::{Compiled, Datapath, Store};
+use super::{Compiled, Datapath, Store, options};
 
 impl fmt::Display for Datapath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,6 +93,11 @@ impl Compiled {
         writeln!(f, "            port sets are picked {choice}")?;
         self.show_sites(f)?;
         let options = [
+            (
+                !policy.extend_leases,
+                "leases are not extended: a renewal gets the time that remains",
+            ),
+            (policy.answer_inform_without_159, "an INFORM is answered without option 159, too"),
             (policy.ignore_159, "option 159 is ignored: full addresses only"),
             (policy.reply_to_source_port, "replies go to the client's UDP source port"),
             (policy.pad_to_300, "DHCPv4 messages are padded to 300 octets"),
@@ -203,7 +208,8 @@ impl Compiled {
         let (addresses, clients) = (geometry.addresses(), geometry.usable_slots());
         if spec.psid_length == 0 {
             writeln!(f, "  pool {}: full addresses {ranges}", spec.name)?;
-            return writeln!(f, "    {clients} clients, one an address");
+            writeln!(f, "    {clients} clients, one an address")?;
+            return self.show_options(f, id);
         }
         writeln!(f, "  pool {}: shared addresses {ranges}", spec.name)?;
         let (sets, ports, per_set) = shares(spec);
@@ -221,7 +227,15 @@ impl Compiled {
         )?;
         let ports = list(spec.reserved_ports.iter().map(|range| show(range.start(), range.end())));
         let ports = if ports.is_empty() { "none".to_owned() } else { ports };
-        writeln!(f, "    reserved ports {ports}: PSIDs {}", show_runs(&reserved))
+        writeln!(f, "    reserved ports {ports}: PSIDs {}", show_runs(&reserved))?;
+        self.show_options(f, id)
+    }
+
+    fn show_options(&self, f: &mut fmt::Formatter<'_>, id: PoolId) -> fmt::Result {
+        match self.policy.pool_options.get(usize::from(id.0)) {
+            Some(set) if !set.is_empty() => writeln!(f, "    options {}", options::show(set)),
+            _ => Ok(()),
+        }
     }
 }
 

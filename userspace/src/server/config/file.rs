@@ -2,8 +2,13 @@
 //!
 //! Every value keeps its place in the text, so that the next step can name it when it is wrong.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
-use toml::Spanned;
+use toml::{Spanned, Value};
+
+/// Options by name or by code, with values of any type.
+pub(super) type Options = BTreeMap<Spanned<String>, Spanned<Value>>;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -18,6 +23,8 @@ pub(super) struct File {
     pub(super) policy: Option<Spanned<Policy>>,
     pub(super) softwire: Option<Spanned<Softwire>>,
     pub(super) information: Option<Spanned<Information>>,
+    #[serde(default)]
+    pub(super) options: Options,
 }
 
 /// `[server]`: where it serves, and as whom.
@@ -78,6 +85,8 @@ pub(super) struct Link {
     pub(super) prefer: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) pool: Vec<Spanned<Pool>>,
+    #[serde(default)]
+    pub(super) options: Options,
 }
 
 /// A table of a link's `match`: all keys in it must fit.
@@ -101,6 +110,8 @@ pub(super) struct Pool {
     pub(super) psid_offset: Option<Spanned<i64>>,
     pub(super) psid_len: Option<Spanned<i64>>,
     pub(super) reserved_ports: Option<Vec<Spanned<String>>>,
+    #[serde(default)]
+    pub(super) options: Options,
 }
 
 /// `[policy]`: what the RFCs leave to the operator.
@@ -109,6 +120,9 @@ pub(super) struct Pool {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Policy {
     pub(super) renew_without_159: Option<Spanned<String>>,
+    pub(super) extend_leases: Option<bool>,
+    #[serde(default)]
+    pub(super) answer_inform_without_159: bool,
     pub(super) bind_source: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) ignore_159: bool,

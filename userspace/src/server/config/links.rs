@@ -6,7 +6,7 @@ use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 
 use crate::engine::{
-    options::OptionSet,
+    options::{NO_OPTIONS, OptionSet},
     policy::{Link, Match, Prefer},
 };
 use crate::lease::{
@@ -17,6 +17,7 @@ use crate::lease::{
 
 use super::addresses::{Addresses, Stretch};
 use super::file::{self, File};
+use super::options::{self, Level};
 use super::report::Problems;
 use super::{InterfaceMatch, Named, units};
 
@@ -36,6 +37,8 @@ pub(super) struct Links {
     pub(super) links: Vec<Link>,
     pub(super) matches: Vec<(Match, LinkId)>,
     pub(super) pools: Vec<PoolSpec>,
+    /// Options that come with leases of a pool, by its number.
+    pub(super) pool_options: Vec<OptionSet>,
     pub(super) interface_matches: Vec<InterfaceMatch>,
     clients: u64,
 }
@@ -46,6 +49,8 @@ struct Context<'c, 'p> {
     notices: &'c mut Vec<String>,
     interfaces: &'c [Named],
     allow_system_ports: bool,
+    /// Options for everybody.
+    options: OptionSet,
     addresses: Addresses,
     match_spans: Vec<Range<usize>>,
     /// Of each pool its table, and what gives it its shape.
@@ -60,11 +65,13 @@ pub(super) fn compile(
     notices: &mut Vec<String>,
 ) -> Links {
     let policy = file.policy.as_ref().map(Spanned::get_ref);
+    let options = Level::compile(&file.options, problems).within(&NO_OPTIONS);
     let mut context = Context {
         problems,
         notices,
         interfaces,
         allow_system_ports: policy.is_some_and(|policy| policy.allow_system_ports),
+        options,
         addresses: Addresses::default(),
         match_spans: Vec::new(),
         pool_spans: Vec::new(),
@@ -136,7 +143,7 @@ impl Links {
         if link.pool.is_empty() {
             context.problems.add(span, "no pool", "one [[link.pool]] or more");
         }
-        let options = OptionSet::default();
+        let options = Level::compile(&link.options, context.problems).within(&context.options);
         self.links.push(Link { name, shared: Vec::new(), full: Vec::new(), prefer, options });
         for pool in &link.pool {
             self.add_pool(pool, id, context);
@@ -248,6 +255,10 @@ impl Links {
         let reserved_ports = context.reserved_ports(pool, psid_length);
         let spec = PoolSpec { name, link, ranges, offset, psid_length, reserved_ports };
         let link = &mut self.links[usize::from(link.0)];
+        let options = Level::compile(&pool.options, context.problems).within(&link.options);
+        let options = if psid_length == 0 { options } else { options::for_shared(&options) };
+        context.notices.extend(options::notices(&spec.name, psid_length != 0, &options));
+        self.pool_options.push(options);
         if psid_length == 0 {
             link.full.push(id);
         } else {

@@ -9,6 +9,7 @@ mod describe;
 mod file;
 mod information;
 mod links;
+mod options;
 mod report;
 mod softwire;
 mod units;

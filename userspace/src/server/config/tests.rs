@@ -73,6 +73,7 @@ fn the_reference_configuration_compiles() {
         2 addresses x 63 port sets = 126 clients; sharing ratio 1:63
         psid-offset 0, psid-len 6: 64 port sets of 1024 ports in 1 range
         reserved ports 0-1023: PSIDs 0
+        options subnet-mask 255.255.255.255
 
     link L2
       clients   link-address 2001:db8:2::/64
@@ -80,6 +81,7 @@ fn the_reference_configuration_compiles() {
         1 address x 256 port sets = 256 clients; sharing ratio 1:256
         psid-offset 6, psid-len 8: 256 port sets of 252 ports in 63 ranges
         reserved ports 0-1023: PSIDs none
+        options subnet-mask 255.255.255.255
 
     link L3
       clients   link-address 2001:db8:3::/64
@@ -92,6 +94,7 @@ fn the_reference_configuration_compiles() {
         1 address x 63 port sets = 63 clients; sharing ratio 1:63
         psid-offset 0, psid-len 6: 64 port sets of 1024 ports in 1 range
         reserved ports 0-1023: PSIDs 0
+        options subnet-mask 255.255.255.255
       pool F4: full addresses 203.0.113.40
         1 clients, one an address
     "#);
@@ -143,11 +146,11 @@ fn unknown_keys_are_named_with_those_that_are_known() {
     "#);
     assert_snapshot!(said(SMALL, "psid-len", "psid-length"), @r#"
     F:11: link.pool.psid-length: unknown key
-      allowed: name, addresses, psid-offset, psid-len, reserved-ports
+      allowed: name, addresses, psid-offset, psid-len, reserved-ports, options
     "#);
     assert_snapshot!(said(SMALL, "[server]", "[servers]"), @r#"
     F:1: servers: unknown key
-      allowed: server, store, admin, lease, link, policy, softwire, information
+      allowed: server, store, admin, lease, link, policy, softwire, information, options
     "#);
 }
 
