@@ -82,6 +82,28 @@ fn case_2_a_client_that_lists_no_159_gets_nothing_where_all_is_shared() {
     assert_eq!(scene.ipv4_addresses().unwrap(), [""; 0], "no 169.254/16, nor any other");
 }
 
+/// The working group's slides let a client ask as if it could not share, and say that it can only when nobody answers;
+/// RFC 7618 dropped that, `--mode full-first` has it.
+#[test]
+fn a_client_that_first_asks_without_159_gets_what_there_is() {
+    let mut scene = Scene::new().unwrap();
+    let ours = scene.ours(ONE, ONE_AT, &[SHARED]).unwrap();
+    let before = ours.daemon.counters().unwrap();
+    let arguments = "--mode full-first --full-first-tries 1";
+    let mut client = Subscriber::start(&scene.client, arguments).unwrap();
+    assert!(client.told("obtained").unwrap().shared, "{}", client.process.log());
+    client.leave().unwrap();
+    assert_eq!(ours.silences(&before).unwrap(), [("no-159-in-prl".to_owned(), 1)]);
+
+    let _theirs = scene.kea().unwrap();
+    let capture = scene.listen().unwrap();
+    let mut client = Subscriber::start(&scene.client, arguments).unwrap();
+    assert_eq!(client.told("obtained").unwrap().server_id, kea::SERVER_ID);
+    client.leave().unwrap();
+    let heard = hear(&capture, |heard| count(heard, Release) == 1).unwrap();
+    assert!(heard.iter().all(|one| !one.lists_159 && one.ports.is_none()), "{heard:?}");
+}
+
 /// case-X03: the client can share; one server shares, the other, Kea, has whole addresses. Both offer.
 #[test]
 fn case_3_two_servers_offer_and_the_mode_decides() {

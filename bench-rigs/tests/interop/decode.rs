@@ -75,7 +75,7 @@ const INNER: &[&str] = &[
 ];
 
 /// A table of tshark: a line a packet, a column a field.
-fn table(file: &Path, fields: &[&str]) -> Result<Vec<Vec<String>>> {
+pub fn table(file: &Path, fields: &[&str]) -> Result<Vec<Vec<String>>> {
     let mut arguments = vec!["-T", "fields", "-E", "separator=|", "-E", "aggregator=,"];
     arguments.extend(fields.iter().flat_map(|field| ["-e", field]));
     let text = tshark(file, &arguments)?;

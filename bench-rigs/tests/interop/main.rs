@@ -7,6 +7,7 @@ mod beside;
 mod cases;
 mod decode;
 mod dhcproto;
+mod discovery;
 mod heard;
 mod information;
 mod scapy;

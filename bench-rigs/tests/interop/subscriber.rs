@@ -48,16 +48,23 @@ pub struct Subscriber {
 }
 
 impl Subscriber {
-    /// Starts it on a host. It begins at once, asks by multicast unless it is told of a server, and waits two
-    /// seconds for the offers of all servers.
+    /// Starts it on a host. It asks by multicast unless it is told of a server.
     pub fn start(host: &Host, arguments: &str) -> Result<Self> {
+        let told = arguments.contains("--server");
+        Self::run(host, if told { "" } else { "--multicast" }, arguments)
+    }
+
+    /// Starts it on a host. It asks the network for its servers (option 88).
+    pub fn discover(host: &Host, arguments: &str) -> Result<Self> {
+        Self::run(host, "", arguments)
+    }
+
+    /// It begins at once, and waits two seconds for the offers of all servers.
+    fn run(host: &Host, servers: &str, arguments: &str) -> Result<Self> {
         let mut command = host.namespace.command(portlease_binary()?);
         command.args(["client", "--interface", WAN, "--output", "json"]);
         command.args(["--initial-delay", "0", "--offer-wait", "2"]);
-        command.args(shell::words(arguments));
-        if !arguments.contains("--server") {
-            command.arg("--multicast");
-        }
+        command.args(shell::words(servers)).args(shell::words(arguments));
         Ok(Self { process: Process::start("portlease client", command)?, heard: 0 })
     }
 
