@@ -53,6 +53,7 @@ pub struct DaemonBackend {
     daemon: Daemon,
     link: FrameSocket,
     counters: Counters,
+    others: Vec<Vec<u8>>,
     folder: TempDir,
     server: Netns,
     _clients: Netns,
@@ -75,7 +76,7 @@ impl DaemonBackend {
         std::fs::write(folder.path().join("portlease.toml"), setup.text()).unwrap();
         let daemon = start(&server, &folder);
         let counters = daemon.counters().unwrap();
-        Self { daemon, link, counters, folder, server, _clients: clients }
+        Self { daemon, link, counters, others: Vec::new(), folder, server, _clients: clients }
     }
 
     fn transmit(&self, datagram: &Datagram) {
@@ -104,21 +105,23 @@ impl DaemonBackend {
     }
 
     /// The next datagram of the server's port.
-    fn receive(&self, patience: Duration) -> Option<Sent> {
+    fn receive(&mut self, patience: Duration) -> Option<Sent> {
         let deadline = Instant::now() + patience;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let octets = self.link.receive(left).unwrap()?;
             let frame = Frame::read(&octets).filter(|frame| frame.source_port == 547);
-            if let Some(frame) = frame {
-                assert!(frame.is_checksum_right(), "checksum of {frame:?}");
-                return Some(Sent {
-                    source: frame.source,
-                    destination: frame.destination,
-                    destination_port: frame.destination_port,
-                    payload: frame.payload,
-                });
-            }
+            let Some(frame) = frame else {
+                self.others.push(octets);
+                continue;
+            };
+            assert!(frame.is_checksum_right(), "checksum of {frame:?}");
+            return Some(Sent {
+                source: frame.source,
+                destination: frame.destination,
+                destination_port: frame.destination_port,
+                payload: frame.payload,
+            });
         }
     }
 }
@@ -216,5 +219,10 @@ impl Backend for DaemonBackend {
 
     fn log(&mut self) -> String {
         self.daemon.log()
+    }
+
+    fn other_frames(&mut self) -> Vec<Vec<u8>> {
+        while self.receive(AFTERWARDS).is_some() {}
+        self.others.clone()
     }
 }

@@ -160,4 +160,8 @@ impl Backend for EngineBackend {
     fn log(&mut self) -> String {
         String::new()
     }
+
+    fn other_frames(&mut self) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
 }

@@ -89,6 +89,8 @@ pub trait Backend {
     fn crash(&mut self);
     /// What the server has logged.
     fn log(&mut self) -> String;
+    /// Frames that were seen on the link and are no datagrams of the server's port.
+    fn other_frames(&mut self) -> Vec<Vec<u8>>;
 }
 
 /// What the newest durable record of a tuple says.
@@ -210,6 +212,10 @@ impl Lab {
 
     pub fn log(&mut self) -> String {
         self.0.log()
+    }
+
+    pub fn other_frames(&mut self) -> Vec<Vec<u8>> {
+        self.0.other_frames()
     }
 
     /// Everything that can be known of leases and offers.

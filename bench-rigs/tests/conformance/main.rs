@@ -12,14 +12,19 @@ mod daemon;
 mod dora;
 mod dora_detail;
 mod encoding;
+mod ending;
 mod engine;
+mod extending;
 mod lab;
 mod matrix;
+mod mixed;
 mod packet;
 mod query;
+mod rebooting;
 mod registry;
 mod reply;
 mod setup;
+mod sharing;
 
 use std::{path::Path, process::ExitCode};
 
@@ -35,7 +40,16 @@ use crate::{
 const THREADS: usize = 2;
 
 /// All tests, by section.
-const SECTIONS: &[&[Case]] = &[encoding::CASES, dora::CASES, dora_detail::CASES];
+const SECTIONS: &[&[Case]] = &[
+    encoding::CASES,
+    dora::CASES,
+    dora_detail::CASES,
+    sharing::CASES,
+    extending::CASES,
+    ending::CASES,
+    rebooting::CASES,
+    mixed::CASES,
+];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
