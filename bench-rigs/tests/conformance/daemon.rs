@@ -19,7 +19,7 @@ use portlease::{
 use tempfile::TempDir;
 
 use crate::{
-    lab::{Backend, Outcome, Sent},
+    lab::{Backend, OPTIONS_OMITTED, Outcome, RELAY_INFORMATION_OMITTED, Sent},
     packet::Datagram,
     setup::Setup,
 };
@@ -39,8 +39,11 @@ const MTU: usize = 1500;
 /// Counters of the ports that tell of a datagram that never reaches the engine.
 const PORT_REASONS: &[&str] = &["not-our-destination", "rx-too-long", "no-source-address"];
 
+/// An address of the host that the server does not serve.
+const UNSERVED: &str = "2001:db8:ffff::548/64";
+
 /// What is sent.
-const REPLIES: &[&str] = &["offers", "acks", "naks"];
+const REPLIES: &[&str] = &["offers", "acks", "naks", "information-replies"];
 
 /// What is done and needs no reply.
 const SILENT: &str = "promises-without-reply";
@@ -67,6 +70,7 @@ impl DaemonBackend {
         let clients_end = End { namespace: &clients, name: CLIENT_INTERFACE, mac: CLIENT_MAC };
         veth::connect(server_end, clients_end, 1).unwrap();
         server_end.add_address(&format!("{SERVER}/64")).unwrap();
+        server_end.add_address(UNSERVED).unwrap();
         server_end.add_neighbour(&RELAY.to_string(), CLIENT_MAC).unwrap();
         let via = clients_end.link_local();
         server.ip(&format!("-6 route add default via {via} dev {SERVER_INTERFACE}")).unwrap();
@@ -174,10 +178,14 @@ impl Backend for DaemonBackend {
         while let Some(more) = self.receive(AFTERWARDS) {
             sent.push(more);
         }
-        let rose = self.counters.since(&before).into_iter();
-        let counted: BTreeMap<String, u64> =
-            rose.filter(|(name, _)| reasons().any(|reason| reason == name)).collect();
-        Outcome { sent, counted }
+        let rose = self.counters.since(&before);
+        let among = |names: &[&str]| -> BTreeMap<String, u64> {
+            let own = rose.iter().filter(|(name, _)| names.contains(&name.as_str()));
+            own.cloned().collect()
+        };
+        let counted = among(&reasons().collect::<Vec<_>>());
+        let omitted = among(&[OPTIONS_OMITTED, RELAY_INFORMATION_OMITTED]);
+        Outcome { sent, counted, omitted }
     }
 
     fn state(&mut self) -> Vec<String> {

@@ -23,7 +23,7 @@ use crate::{
 };
 
 #[path = "../../../userspace/tests/vectors/mod.rs"]
-mod vectors;
+pub mod vectors;
 
 pub const CASES: &[Case] = &[
     codec("P01", six_bits_encode),

@@ -20,7 +20,7 @@ use portlease::{
 use tempfile::TempDir;
 
 use crate::{
-    lab::{Backend, Outcome, Sent, Store},
+    lab::{Backend, OPTIONS_OMITTED, Outcome, RELAY_INFORMATION_OMITTED, Sent, Store},
     packet::Datagram,
     setup::Setup,
 };
@@ -116,6 +116,12 @@ impl Backend for EngineBackend {
             }
         };
         self.engine.leases().check_invariants().unwrap();
+        for reply in &reply {
+            let (options, agent) = (reply.omitted.options, reply.omitted.relay_information);
+            let names = [(options, OPTIONS_OMITTED), (agent, RELAY_INFORMATION_OMITTED)];
+            let names = names.into_iter().filter(|(omitted, _)| *omitted);
+            outcome.omitted = names.map(|(_, name)| (name.to_owned(), 1)).collect();
+        }
         outcome.sent = reply
             .into_iter()
             .map(|reply| Sent {

@@ -64,6 +64,10 @@ pub struct Sent {
     pub payload: Vec<u8>,
 }
 
+/// Counters of what a reply had to leave out.
+pub const OPTIONS_OMITTED: &str = "options-omitted";
+pub const RELAY_INFORMATION_OMITTED: &str = "relay-info-omitted";
+
 /// What came of a datagram.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -71,6 +75,8 @@ pub struct Outcome {
     pub sent: Vec<Sent>,
     /// Counters of reasons for silence that rose, with by how much.
     pub counted: BTreeMap<String, u64>,
+    /// Counters of what a reply had to leave out.
+    pub omitted: BTreeMap<String, u64>,
 }
 
 /// A server under test.
@@ -117,6 +123,11 @@ impl Lab {
 
     /// Sends a query; its reply has been held against what every reply must be.
     pub fn send(&mut self, query: &Query) -> Option<Reply> {
+        self.send_and_count(query).map(|(reply, _)| reply)
+    }
+
+    /// As [`send`](Self::send), with the counters of what the reply had to leave out.
+    pub fn send_and_count(&mut self, query: &Query) -> Option<(Reply, Vec<(String, u64)>)> {
         let outcome = self.deliver(query);
         let reply = match &outcome.sent[..] {
             [] => return None,
@@ -127,7 +138,7 @@ impl Lab {
         let to = (reply.destination, reply.destination_port);
         let reply = Reply::read(reply.source, to, &reply.payload);
         reply.assert_lawful(query);
-        Some(reply)
+        Some((reply, outcome.omitted.into_iter().collect()))
     }
 
     #[track_caller]

@@ -15,13 +15,16 @@ mod encoding;
 mod ending;
 mod engine;
 mod extending;
+mod hostile;
 mod lab;
+mod malformed;
 mod matrix;
 mod mixed;
 mod packet;
 mod query;
 mod rebooting;
 mod registry;
+mod relays;
 mod reply;
 mod setup;
 mod sharing;
@@ -49,6 +52,9 @@ const SECTIONS: &[&[Case]] = &[
     ending::CASES,
     rebooting::CASES,
     mixed::CASES,
+    relays::CASES,
+    malformed::CASES,
+    hostile::CASES,
 ];
 
 fn main() -> ExitCode {

@@ -27,7 +27,7 @@ use crate::{
     dora::{assert_of_p1, p1},
     engine::EngineBackend,
     lab::{Bench, Lab, Store},
-    packet::Tuple,
+    packet::{INTERFACE_ID, Level, Tuple},
     query::{Client, L1, Query},
     registry::{Case, TIME, daemon_only, engine_only, server},
     reply::Reply,
@@ -47,6 +47,7 @@ pub const CASES: &[Case] = &[
     server("H10", system_ports_on_demand),
     daemon_only("H11", "the server has no probe to enable", nothing_is_probed),
     server("H12", a_released_tuple_rests),
+    server("H13", a_site_with_as_much_as_it_may_have),
 ];
 
 /// Leases to 126 clients.
@@ -280,4 +281,20 @@ fn a_released_tuple_rests(bench: Bench) {
     assert_ne!(lab.offer(&two.discover_for(lease)).tuple(), lease);
     lab.nak_without_change(&two.select_tuple(lease));
     assert_eq!(lab.obtain(&one).tuple(), lease);
+}
+
+fn a_site_with_as_much_as_it_may_have(bench: Bench) {
+    let mut lab = bench.lab_with(|setup| setup.set("policy.max-leases-per-site", 2));
+    let at = |number: u16, port: &[u8]| {
+        let relay = Level::new(0, "2001:db8:1::1", "fe80::1").with(INTERFACE_ID, port);
+        Client::on(L1, number).behind(vec![relay])
+    };
+    let lease = lab.obtain(&at(1, b"ge-1")).tuple();
+    lab.obtain(&at(2, b"ge-1"));
+    lab.expect_discard("site-limit", &at(3, b"ge-1").discover());
+    // Who has a lease goes on; other sites are served; what is given up makes room.
+    lab.ack(&at(1, b"ge-1").renew(lease));
+    lab.obtain(&at(4, b"ge-2"));
+    lab.silent(&at(1, b"ge-1").release(lease));
+    lab.obtain(&at(3, b"ge-1"));
 }
