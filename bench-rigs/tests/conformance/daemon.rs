@@ -19,7 +19,7 @@ use portlease::{
 use tempfile::TempDir;
 
 use crate::{
-    lab::{Backend, OPTIONS_OMITTED, Outcome, RELAY_INFORMATION_OMITTED, Sent},
+    lab::{Backend, Outcome, REMARKS, Sent},
     packet::Datagram,
     setup::Setup,
 };
@@ -184,8 +184,7 @@ impl Backend for DaemonBackend {
             own.cloned().collect()
         };
         let counted = among(&reasons().collect::<Vec<_>>());
-        let omitted = among(&[OPTIONS_OMITTED, RELAY_INFORMATION_OMITTED]);
-        Outcome { sent, counted, omitted }
+        Outcome { sent, counted, remarks: among(REMARKS) }
     }
 
     fn state(&mut self) -> Vec<String> {

@@ -7,20 +7,24 @@ use std::{
 
 use bench_rigs::{daemon::folder_on_disk, stage::SERVER};
 use portlease::{
-    engine::{Engine, Verdict},
+    engine::{Engine, Reply, Verdict},
     journal::LeaseLog,
     lease::{
         promise::{LaneId, Promise, Watermarks},
         record::Record,
         stamp::Now,
     },
-    server::{Options, store},
+    server::{
+        Options,
+        metrics::{Counters, Snapshot},
+        store,
+    },
     wire::datagram,
 };
 use tempfile::TempDir;
 
 use crate::{
-    lab::{Backend, OPTIONS_OMITTED, Outcome, RELAY_INFORMATION_OMITTED, Sent, Store},
+    lab::{Backend, Outcome, REMARKS, Sent, Store},
     packet::Datagram,
     setup::Setup,
 };
@@ -91,6 +95,15 @@ fn open(
     (engine, opened.log, now, Vec::new())
 }
 
+/// What a worker counts of a reply, by the names that an operator sees.
+fn remarks(reply: &Reply) -> BTreeMap<String, u64> {
+    let (counters, mut snapshot) = (Counters::default(), Snapshot::default());
+    counters.reply(reply.kind, reply.omitted);
+    snapshot.add_worker(&counters);
+    let values = REMARKS.iter().map(|name| ((*name).to_owned(), snapshot.get(name)));
+    values.filter(|(_, value)| *value > 0).collect()
+}
+
 impl Backend for EngineBackend {
     fn deliver(&mut self, datagram: &Datagram) -> Outcome {
         let seen = datagram::Datagram {
@@ -116,11 +129,8 @@ impl Backend for EngineBackend {
             }
         };
         self.engine.leases().check_invariants().unwrap();
-        for reply in &reply {
-            let (options, agent) = (reply.omitted.options, reply.omitted.relay_information);
-            let names = [(options, OPTIONS_OMITTED), (agent, RELAY_INFORMATION_OMITTED)];
-            let names = names.into_iter().filter(|(omitted, _)| *omitted);
-            outcome.omitted = names.map(|(_, name)| (name.to_owned(), 1)).collect();
+        if let Some(reply) = &reply {
+            outcome.remarks = remarks(reply);
         }
         outcome.sent = reply
             .into_iter()

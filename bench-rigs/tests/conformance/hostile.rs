@@ -131,7 +131,7 @@ fn as_many_options_as_there_can_be(bench: Bench) {
     let mut lab = bench.lab();
     if bench == Bench::Daemon {
         // Longer than any datagram that is received at all.
-        lab.expect_discard("rx-too-long", &full_of_options(64_000));
+        lab.expect_discard("rx-too-long", full_of_options(64_000));
         assert_of_p1(&lab.offer(&Client::on(L1, 1).discover()));
         return;
     }
@@ -169,7 +169,7 @@ fn random_octets(bench: Bench) {
     let sound: Vec<Vec<u8>> = vectors::ALL.iter().map(|(_, hex)| vectors::octets(hex)).collect();
     let carrier = Client::on(L1, 1).discover();
     let deliver = |lab: &mut Lab, octets: &[u8]| {
-        for sent in lab.deliver(&carrier.replaced_by(octets)).sent {
+        for sent in lab.deliver(carrier.replaced_by(octets)).sent {
             Reply::read(sent.source, (sent.destination, sent.destination_port), &sent.payload);
         }
     };

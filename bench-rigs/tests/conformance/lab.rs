@@ -34,15 +34,15 @@ impl Bench {
         let mut setup = Setup::reference();
         change(&mut setup);
         match self {
-            Bench::Engine => Lab(Box::new(EngineBackend::new(setup, Store::Memory))),
-            Bench::Daemon => Lab(Box::new(DaemonBackend::new(setup))),
+            Bench::Engine => Lab::of(EngineBackend::new(setup, Store::Memory)),
+            Bench::Daemon => Lab::of(DaemonBackend::new(setup)),
         }
     }
 
     /// A server that can be killed and started again, with the reference configuration.
     pub fn lab_on_disk(self) -> Lab {
         match self {
-            Bench::Engine => Lab(Box::new(EngineBackend::new(Setup::reference(), Store::Ring))),
+            Bench::Engine => Lab::of(EngineBackend::new(Setup::reference(), Store::Ring)),
             Bench::Daemon => self.lab(),
         }
     }
@@ -64,7 +64,8 @@ pub struct Sent {
     pub payload: Vec<u8>,
 }
 
-/// Counters of what a reply had to leave out.
+/// Counters of what is remarkable about a reply.
+pub const REMARKS: &[&str] = &[OPTIONS_OMITTED, RELAY_INFORMATION_OMITTED];
 pub const OPTIONS_OMITTED: &str = "options-omitted";
 pub const RELAY_INFORMATION_OMITTED: &str = "relay-info-omitted";
 
@@ -75,8 +76,8 @@ pub struct Outcome {
     pub sent: Vec<Sent>,
     /// Counters of reasons for silence that rose, with by how much.
     pub counted: BTreeMap<String, u64>,
-    /// Counters of what a reply had to leave out.
-    pub omitted: BTreeMap<String, u64>,
+    /// Counters of what is remarkable about a reply that rose.
+    pub remarks: BTreeMap<String, u64>,
 }
 
 /// A server under test.
@@ -116,6 +117,11 @@ pub struct Lease {
 pub struct Lab(Box<dyn Backend>);
 
 impl Lab {
+    /// A lab around a server.
+    pub fn of(backend: impl Backend + 'static) -> Self {
+        Self(Box::new(backend))
+    }
+
     /// Delivers anything.
     pub fn deliver(&mut self, datagram: impl Into<Datagram>) -> Outcome {
         self.0.deliver(&datagram.into())
@@ -126,7 +132,7 @@ impl Lab {
         self.send_and_count(query).map(|(reply, _)| reply)
     }
 
-    /// As [`send`](Self::send), with the counters of what the reply had to leave out.
+    /// As [`send`](Self::send), with the counters of what is remarkable about the reply.
     pub fn send_and_count(&mut self, query: &Query) -> Option<(Reply, Vec<(String, u64)>)> {
         let outcome = self.deliver(query);
         let reply = match &outcome.sent[..] {
@@ -138,7 +144,7 @@ impl Lab {
         let to = (reply.destination, reply.destination_port);
         let reply = Reply::read(reply.source, to, &reply.payload);
         reply.assert_lawful(query);
-        Some((reply, outcome.omitted.into_iter().collect()))
+        Some((reply, outcome.remarks.into_iter().collect()))
     }
 
     #[track_caller]

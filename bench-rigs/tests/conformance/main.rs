@@ -15,6 +15,7 @@ mod encoding;
 mod ending;
 mod engine;
 mod extending;
+mod flood;
 mod hostile;
 mod lab;
 mod malformed;
@@ -55,6 +56,7 @@ const SECTIONS: &[&[Case]] = &[
     relays::CASES,
     malformed::CASES,
     hostile::CASES,
+    flood::CASES,
 ];
 
 fn main() -> ExitCode {

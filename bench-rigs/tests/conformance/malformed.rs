@@ -40,17 +40,17 @@ fn discover() -> Query {
 fn fewer_octets_than_a_header(bench: Bench) {
     let mut lab = bench.lab();
     for length in 0..4 {
-        lab.expect_discard("short-header", &discover().spoilt(|octets| octets.truncate(length)));
+        lab.expect_discard("short-header", discover().spoilt(|octets| octets.truncate(length)));
     }
 }
 
 fn a_header_alone(bench: Bench) {
-    bench.lab().expect_discard("no-dhcpv4-msg", &discover().replaced_by(&[QUERY, 0, 0, 0]));
+    bench.lab().expect_discard("no-dhcpv4-msg", discover().replaced_by(&[QUERY, 0, 0, 0]));
 }
 
 fn an_empty_option_87(bench: Bench) {
     let empty = discover().envelope(&[]);
-    bench.lab().expect_discard("no-dhcpv4-msg", &discover().replaced_by(&empty));
+    bench.lab().expect_discard("no-dhcpv4-msg", discover().replaced_by(&empty));
 }
 
 fn a_message_that_is_too_short(bench: Bench) {
@@ -58,7 +58,7 @@ fn a_message_that_is_too_short(bench: Bench) {
     let whole = discover().message.octets();
     for length in [1, 236, 239] {
         let short = discover().envelope(&whole[..length]);
-        lab.expect_discard("v4-short", &discover().replaced_by(&short));
+        lab.expect_discard("v4-short", discover().replaced_by(&short));
     }
 }
 
@@ -66,14 +66,14 @@ fn an_option_87_beyond_the_packet(bench: Bench) {
     let mut lab = bench.lab();
     let whole = discover().datagram().payload.len();
     for length in [8, 200, whole - 1] {
-        lab.expect_discard("truncated-tlv", &discover().spoilt(|octets| octets.truncate(length)));
+        lab.expect_discard("truncated-tlv", discover().spoilt(|octets| octets.truncate(length)));
     }
 }
 
 fn two_options_87(bench: Bench) {
     let message = discover().message.octets();
     let again = encode_options6(&[(DHCPV4_MESSAGE, message)]);
-    bench.lab().expect_discard("dup-dhcpv4-msg", &discover().spoilt(|octets| octets.extend(again)));
+    bench.lab().expect_discard("dup-dhcpv4-msg", discover().spoilt(|octets| octets.extend(again)));
 }
 
 fn octets_after_the_last_option(bench: Bench) {
@@ -203,6 +203,6 @@ fn a_server_identifier_of_three_octets(bench: Bench) {
 fn messages_that_only_servers_send(bench: Bench) {
     let mut lab = bench.lab();
     for kind in [21, 7] {
-        lab.expect_discard("unknown-type", &discover().spoilt(|octets| octets[0] = kind));
+        lab.expect_discard("unknown-type", discover().spoilt(|octets| octets[0] = kind));
     }
 }

@@ -164,19 +164,19 @@ fn forward(options: &[(u16, &[u8])]) -> Datagram {
 }
 
 fn a_relay_without_a_message(bench: Bench) {
-    bench.lab().expect_discard("no-relay-msg", &forward(&[(INTERFACE_ID, b"ge-0")]));
+    bench.lab().expect_discard("no-relay-msg", forward(&[(INTERFACE_ID, b"ge-0")]));
 }
 
 fn a_relayed_relay_reply(bench: Bench) {
     let level = Level::new(0, "2001:db8:1::1", "fe80::1");
     let query = Client::on(L1, 1).discover();
     let reply = level.around(RELAY_REPLY, &query.datagram().payload);
-    bench.lab().expect_discard("relay-reply", &forward(&[(RELAY_MESSAGE, &reply)]));
+    bench.lab().expect_discard("relay-reply", forward(&[(RELAY_MESSAGE, &reply)]));
 }
 
 fn a_relayed_solicit(bench: Bench) {
     let solicit = [1, 0xaa, 0xbb, 0xcc, 0, 8, 0, 2, 0, 0];
-    bench.lab().expect_discard("unknown-type", &forward(&[(RELAY_MESSAGE, &solicit)]));
+    bench.lab().expect_discard("unknown-type", forward(&[(RELAY_MESSAGE, &solicit)]));
 }
 
 fn a_link_layer_address_in_the_query(bench: Bench) {

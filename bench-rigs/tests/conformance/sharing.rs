@@ -1,36 +1,15 @@
-//! H01-H12: how many share an address, which configurations are refused, and what rests after a release.
+//! H01-H13 without H04: how many share an address, which configurations are refused, and what rests after a release.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    process::Command,
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
-};
+use std::{collections::BTreeSet, process::Command};
 
-use bench_rigs::{
-    daemon::{folder_on_disk, portlease_binary},
-    stage::SERVER,
-};
-use portlease::{
-    engine::{Engine, Verdict},
-    lease::{
-        promise::{LaneId, Promise},
-        record::Record,
-        stamp::Now,
-    },
-    wire::datagram,
-};
+use bench_rigs::daemon::{folder_on_disk, portlease_binary};
 
 use crate::{
     dora::{assert_of_p1, p1},
-    engine::EngineBackend,
-    lab::{Bench, Lab, Store},
+    lab::{Bench, Lab},
     packet::{INTERFACE_ID, Level, Tuple},
-    query::{Client, L1, Query},
+    query::{Client, L1},
     registry::{Case, TIME, daemon_only, engine_only, server},
-    reply::Reply,
     setup::Setup,
 };
 
@@ -38,7 +17,6 @@ pub const CASES: &[Case] = &[
     server("H01", two_addresses_for_126_clients),
     server("H02", none_for_the_127th),
     engine_only("H03", TIME, neighbours_are_independent),
-    engine_only("H04", "threads call the engine", a_thousand_clients_on_eight_threads),
     server("H05", a_large_offset),
     server("H06", impossible_geometries),
     server("H07", one_address_cut_in_two_ways),
@@ -95,79 +73,6 @@ fn neighbours_are_independent(bench: Bench) {
     lab.wait(2000);
     assert_eq!(lab.active().into_keys().collect::<Vec<_>>(), [tuples[0]]);
     lab.assert_holds(&clients[0], tuples[0]);
-}
-
-/// What one of the threads of H04 does for one client: both messages, with what they promise put on record.
-fn obtain_beside_others(
-    (engine, now): (&Engine, Now),
-    client: &Client,
-    promised: &AtomicU64,
-    records: &Mutex<Vec<Record>>,
-) -> Tuple {
-    let answer = |query: &Query| -> Reply {
-        let datagram = query.datagram();
-        let seen = datagram::Datagram {
-            peer: datagram.source,
-            peer_port: 546,
-            local: SERVER,
-            interface: 1,
-            payload: &datagram.payload,
-        };
-        let sequence = promised.fetch_add(2, Ordering::Relaxed);
-        let promise = Promise { lane: LaneId(0), sequence };
-        let mut out = [0; 1452];
-        let reply = match engine.answer(now, &seen, promise, &mut out) {
-            Verdict::Reply(reply) => reply,
-            Verdict::Promise { records: new, reply } => {
-                records.lock().unwrap().extend(new.iter());
-                reply.expect("a reply to a REQUEST")
-            }
-            Verdict::Ignore(reason) => panic!("{}", reason.name()),
-        };
-        let to = (datagram.source, reply.port);
-        let reply = Reply::read(SERVER, to, &out[..reply.length]);
-        reply.assert_lawful(query);
-        reply
-    };
-    let offer = answer(&client.discover());
-    let ack = answer(&client.select(&offer));
-    assert_eq!((ack.kind(), ack.tuple()), (5, offer.tuple()));
-    ack.tuple()
-}
-
-fn a_thousand_clients_on_eight_threads(_: Bench) {
-    const THREADS: u16 = 8;
-    const CLIENTS: u16 = 1000;
-    let mut setup = Setup::reference();
-    // 1008 tuples: at the end there is hardly any choice, and threads meet.
-    setup.set("link.0.pool.0.addresses", toml::Value::from(vec!["10.0.0.0/28"]));
-    setup.set("store.capacity", 2000);
-    let server = EngineBackend::new(setup, Store::Memory);
-    let (promised, records) = (AtomicU64::new(1), Mutex::default());
-    let tuples: Vec<Tuple> = std::thread::scope(|scope| {
-        let work = |thread: u16| {
-            let server = (server.engine(), server.time());
-            let (promised, records) = (&promised, &records);
-            move || {
-                let own = (0..CLIENTS).filter(|number| number % THREADS == thread);
-                let lease = |number| {
-                    obtain_beside_others(server, &Client::on(L1, number), promised, records)
-                };
-                own.map(lease).collect::<Vec<_>>()
-            }
-        };
-        let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(work(thread))).collect();
-        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
-    });
-    let distinct: BTreeSet<&Tuple> = tuples.iter().collect();
-    assert_eq!(distinct.len(), usize::from(CLIENTS), "a tuple was leased twice");
-    let mut holders = BTreeMap::new();
-    for record in records.into_inner().unwrap() {
-        let other = holders.insert(record.tuple().packed(), record.identity());
-        assert!(other.is_none_or(|other| other == record.identity()), "{record:?}");
-    }
-    assert_eq!(holders.len(), usize::from(CLIENTS));
-    server.engine().leases().check_invariants().unwrap();
 }
 
 /// What is said of a configuration that is refused: by the compiler of configurations, or by `portlease check`.
