@@ -16,6 +16,8 @@ pub struct Attachment<'a> {
     pub link_address: Option<Ipv6Addr>,
     /// The innermost relay's peer-address, or the IPv6 source of a direct client.
     pub source: Ipv6Addr,
+    /// Whether a relay says so.
+    pub relayed: bool,
     /// The receiving interface's index.
     pub interface: u32,
     /// Interface-Id of the relay closest to the client.
@@ -25,12 +27,22 @@ pub struct Attachment<'a> {
 }
 
 impl Attachment<'_> {
+    /// The source, if it says where the client is. A link-local address does so only of a client on
+    /// a link of our own.
+    fn locating_source(&self) -> Option<Ipv6Addr> {
+        let source = self.source;
+        let is_nowhere = source.is_unspecified()
+            || source.is_multicast()
+            || (self.relayed && source.is_unicast_link_local());
+        (!is_nowhere).then_some(source)
+    }
+
     fn fits(&self, rule: &Match) -> bool {
         fn key<T>(wanted: Option<T>, fits: impl FnOnce(T) -> bool) -> bool {
             wanted.is_none_or(fits)
         }
         key(rule.link_address, |prefix| self.link_address.is_some_and(|a| prefix.contains(a)))
-            && key(rule.source, |prefix| prefix.contains(self.source))
+            && key(rule.source, |prefix| self.locating_source().is_some_and(|a| prefix.contains(a)))
             && key(rule.interface, |index| index == self.interface)
             && key(rule.interface_id.as_deref(), |id| self.interface_id == Some(id))
             && key(rule.remote_id.as_deref(), |id| self.remote_id == Some(id))
@@ -84,7 +96,7 @@ impl Chooser {
         };
         listed(&self.identified)
             .or_else(|| self.link_addresses.find(attachment.link_address?, attachment))
-            .or_else(|| self.sources.find(attachment.source, attachment))
+            .or_else(|| self.sources.find(attachment.locating_source()?, attachment))
             .or_else(|| listed(&self.interfaces))
             .or(self.default)
     }
@@ -150,6 +162,7 @@ mod tests {
     const DIRECT: Attachment<'_> = Attachment {
         link_address: None,
         source: Ipv6Addr::LOCALHOST,
+        relayed: false,
         interface: 1,
         interface_id: None,
         remote_id: None,
@@ -182,6 +195,7 @@ mod tests {
         let all = Attachment {
             link_address: Some(address("2001:db8:1::1")),
             source: address("2001:db8:2::1"),
+            relayed: true,
             interface: 7,
             interface_id: Some(b"ge-0"),
             remote_id: None,
@@ -195,6 +209,19 @@ mod tests {
         assert_eq!(chooser().choose(&all), Some(LinkId(3)));
         let all = Attachment { interface: 8, ..all };
         assert_eq!(chooser().choose(&all), None);
+    }
+
+    #[test]
+    fn a_link_local_address_behind_a_relay_and_nobody_s_address_locate_nobody() {
+        let by = |text| Match { source: Some(prefix(text)), ..Match::default() };
+        let chooser = Chooser::new(&[(by("fe80::/10"), LinkId(0)), (by("::/0"), LinkId(1))]);
+        let at = |text, relayed| Attachment { source: address(text), relayed, ..DIRECT };
+        assert_eq!(chooser.choose(&at("fe80::1", false)), Some(LinkId(0)));
+        assert_eq!(chooser.choose(&at("2001:db8::1", true)), Some(LinkId(1)));
+        for nowhere in ["fe80::1", "::", "ff02::1"] {
+            // case-R04: what remains is an identifier, the interface, or the default.
+            assert_eq!(chooser.choose(&at(nowhere, true)), None, "{nowhere}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::{
     wire::{
         datagram::Datagram,
         dhcpv4::{self, Value, View},
-        dhcpv6::{OptionRequest, Relays},
+        dhcpv6::{OptionRequest, Path, Relay, Relays},
     },
 };
 
@@ -25,6 +25,8 @@ pub(super) struct Exchange<'a> {
     pub relays: Relays<'a>,
     /// The U flag (RFC 7341 §6.3): over IPv4 the client would have sent this by unicast.
     pub unicast: bool,
+    /// A relay names nobody as its peer: answered, and counted.
+    pub has_strange_peer: bool,
     /// DHCPv6 options that the client wants beside the DHCPv4 message.
     pub requested: OptionRequest<'a>,
     pub message: &'a View<'a>,
@@ -124,22 +126,16 @@ fn joined<'a>(value: &Value<'a>, scratch: &'a mut Scratch) -> &'a [u8] {
     scratch.get(..length).unwrap_or_default()
 }
 
-/// What the packet says about where its client is (RFC 7341 §11).
-pub(super) fn attachment<'a>(datagram: &Datagram<'a>, relays: Relays<'a>) -> Attachment<'a> {
-    let Some(relay) = relays.innermost() else {
-        return Attachment {
-            link_address: None,
-            source: datagram.peer,
-            interface: datagram.interface,
-            interface_id: None,
-            remote_id: None,
-        };
-    };
+/// What the packet says about where its client is.
+// req-S7 (RFC 7341 §11): by local policy, from the link-address, the IPv6 source, or what else the
+// relay closest to the client says.
+pub(super) fn attachment<'a>(datagram: &Datagram<'a>, path: &Path<'a>) -> Attachment<'a> {
     Attachment {
-        link_address: relays.link_address(),
-        source: relay.peer_address(),
+        link_address: path.link_address,
+        source: path.innermost.map_or(datagram.peer, Relay::peer_address),
+        relayed: path.innermost.is_some(),
         interface: datagram.interface,
-        interface_id: relay.interface_id(),
-        remote_id: relay.remote_id(),
+        interface_id: path.innermost.and_then(Relay::interface_id),
+        remote_id: path.innermost.and_then(Relay::remote_id),
     }
 }

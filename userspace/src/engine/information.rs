@@ -8,18 +8,25 @@ use std::net::Ipv6Addr;
 
 use super::{
     Engine, Verdict,
+    exchange::attachment,
     policy::{Information, Policy},
     reason::{Reason, Refusal},
     reply::{self, Omitted, Reply, ReplyKind},
 };
 use crate::{
-    lease::key::IdentitySecret,
+    lease::{
+        key::{IdentitySecret, LinkId},
+        stamp::Now,
+    },
     wire::{
         datagram::Datagram,
         dhcpv6::{self, InformationRequest, put_option, softwire},
         writer::Writer,
     },
 };
+
+/// Tells sites on no link apart from those on one.
+const NO_LINK: LinkId = LinkId(u16::MAX);
 
 /// A DUID made of a UUID (RFC 6355 §4).
 const DUID_UUID: u16 = 4;
@@ -94,6 +101,7 @@ fn encoded(code: u16, put: impl FnOnce(&mut Writer<'_>, u16)) -> (u16, Vec<u8>) 
 /// A Reply, or why there is none (RFC 8415 §16.12, §18.3.6).
 pub(super) fn answer(
     engine: &Engine,
+    now: Now,
     datagram: &Datagram<'_>,
     request: &InformationRequest<'_>,
     out: &mut [u8],
@@ -109,6 +117,11 @@ pub(super) fn answer(
     if request.has_identity_association {
         return Err(Refusal::InformationWithIa.into());
     }
+    let path = request.relays.path();
+    let attachment = attachment(datagram, &path);
+    // Whoever is on no link is told too: there is nothing here that only one link has.
+    let link = engine.chooser.choose(&attachment).unwrap_or(NO_LINK);
+    engine.admit(now, &attachment, link)?;
     let mut w = Writer::new(out);
     let envelope = dhcpv6::begin_reply(&mut w, request.relays, request.transaction);
     put_option(&mut w, dhcpv6::OPTION_SERVER_ID, &service.duid);
@@ -123,6 +136,11 @@ pub(super) fn answer(
     envelope.finish(&mut w);
     let length = w.finish().ok_or(Refusal::ReplyTooLarge)?;
     let port = reply::port(&engine.policy, datagram, request.relays);
-    let omitted = Omitted::default();
-    Ok(Verdict::Reply(Reply { length, port, kind: ReplyKind::Information, omitted }))
+    Ok(Verdict::Reply(Reply {
+        length,
+        port,
+        kind: ReplyKind::Information,
+        omitted: Omitted::default(),
+        has_strange_peer: path.has_strange_peer,
+    }))
 }

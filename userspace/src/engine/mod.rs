@@ -23,7 +23,7 @@ pub mod times;
 use std::{net::Ipv4Addr, sync::Arc};
 
 use self::{
-    choose::Chooser,
+    choose::{Attachment, Chooser},
     exchange::{Exchange, Scratch, attachment, identify},
     policy::{Link, Policy},
     rate::RateLimit,
@@ -33,7 +33,7 @@ use crate::{
     lease::{
         Leases,
         client::Records,
-        key::{IdentitySecret, LinkId},
+        key::{IdentitySecret, LinkId, SiteId},
         promise::Promise,
         record::Tuple,
         stamp::Now,
@@ -41,7 +41,7 @@ use crate::{
     wire::{
         datagram::Datagram,
         dhcpv4::{MessageType, View},
-        dhcpv6::Request,
+        dhcpv6::{Query, Request},
         portparams::PortParams,
     },
 };
@@ -126,25 +126,33 @@ impl Engine {
         if datagram.peer_port == 0 || datagram.peer.is_unspecified() {
             return Err(Refusal::BadSource.into());
         }
-        let query = match Request::parse(datagram.payload)? {
-            Request::Query(query) => query,
+        match Request::parse(datagram.payload)? {
+            Request::Query(query) => self.decide_query(now, datagram, &query, promise, out),
             Request::Information(request) => {
-                return information::answer(self, datagram, &request, out);
+                information::answer(self, now, datagram, &request, out)
             }
-        };
-        let message = View::parse_request(query.message)?;
-        let attachment = attachment(datagram, query.relays);
-        let link = self.chooser.choose(&attachment).ok_or(Refusal::NoAttachment)?;
-        let site = site::identify(&self.secret, &attachment, self.policy.sites.prefix_length);
-        // req-X2 (RFC 7618 §10): a site that asks too often is not heard.
-        if self.rates.as_ref().is_some_and(|rates| !rates.admits(site, link, now)) {
-            return Err(Refusal::RateLimit.into());
         }
+    }
+
+    fn decide_query(
+        &self,
+        now: Now,
+        datagram: &Datagram<'_>,
+        query: &Query<'_>,
+        promise: Promise,
+        out: &mut [u8],
+    ) -> Result<Verdict, Reason> {
+        let message = View::parse_request(query.message)?;
+        let path = query.relays.path();
+        let attachment = attachment(datagram, &path);
+        let link = self.chooser.choose(&attachment).ok_or(Refusal::NoAttachment)?;
+        let site = self.admit(now, &attachment, link)?;
         let mut scratch: Scratch = [0; 255];
         let exchange = Exchange {
             now,
             datagram,
             relays: query.relays,
+            has_strange_peer: path.has_strange_peer,
             unicast: query.unicast,
             requested: query.requested,
             message: &message,
@@ -162,6 +170,21 @@ impl Engine {
                 Err(Refusal::ServerMessage.into())
             }
             _ => Err(Refusal::NotServed.into()),
+        }
+    }
+
+    /// The site that a packet came from, if it may be heard now.
+    fn admit(
+        &self,
+        now: Now,
+        attachment: &Attachment<'_>,
+        link: LinkId,
+    ) -> Result<SiteId, Refusal> {
+        let site = site::identify(&self.secret, attachment, self.policy.sites.prefix_length);
+        // req-X2 (RFC 7618 §10): a site that asks too often is not heard.
+        match &self.rates {
+            Some(rates) if !rates.admits(site, link, now) => Err(Refusal::RateLimit),
+            _ => Ok(site),
         }
     }
 

@@ -35,6 +35,8 @@ pub struct Reply {
     pub kind: ReplyKind,
     /// What the client's limit left no room for.
     pub omitted: Omitted,
+    /// A relay names nobody as its peer; the answer may go no further than to that relay.
+    pub has_strange_peer: bool,
 }
 
 /// What a reply is.
@@ -195,5 +197,6 @@ fn write(
     envelope.finish(&mut w);
     let length = w.finish().ok_or(Refusal::ReplyTooLarge)?;
     let port = port(policy, exchange.datagram, exchange.relays);
-    Ok(Reply { length, port, kind: ReplyKind::Dhcpv4(kind), omitted })
+    let has_strange_peer = exchange.has_strange_peer;
+    Ok(Reply { length, port, kind: ReplyKind::Dhcpv4(kind), omitted, has_strange_peer })
 }

@@ -43,6 +43,7 @@ mod tests {
     const DIRECT: Attachment<'_> = Attachment {
         link_address: None,
         source: Ipv6Addr::new(0x2001, 0xdb8, 1, 0x1200, 0, 0, 0, 1),
+        relayed: false,
         interface: 1,
         interface_id: None,
         remote_id: None,
@@ -69,6 +70,7 @@ mod tests {
         let relayed = Attachment {
             link_address: Some("2001:db8:1::1".parse().unwrap()),
             interface_id: Some(b"ge-0"),
+            relayed: true,
             ..DIRECT
         };
         let elsewhere = Attachment { source: "fe80::7".parse().unwrap(), ..relayed };

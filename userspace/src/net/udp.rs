@@ -419,6 +419,7 @@ impl UdpPort {
             let scope = if reply.peer.is_unicast_link_local() { interface.index } else { 0 };
             self.outgoing.names[at] = socket_address(reply.peer, reply.peer_port, scope);
             self.outgoing.prepare(at, base, reply.length);
+            // req-S8 (RFC 7341 §11): from the interface that it came to, and the address.
             self.outgoing.put_source(at, reply.source, interface.index);
             prepared = at + 1;
         }
@@ -458,6 +459,7 @@ fn accept<'a>(
         return Err(Event::TooLong);
     }
     let local = batch.destination(at).ok_or(Event::NotOurDestination)?;
+    // req-S19 (RFC 9915 §16): by unicast only to the addresses that the configuration names for it.
     if ![ALL_RELAYS_AND_SERVERS, ALL_SERVERS].contains(&local) && !listen.contains(&local) {
         return Err(Event::NotOurDestination);
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{
-    engine::{Omitted, ReplyKind, reason::Reason},
+    engine::{Reply, ReplyKind, reason::Reason},
     wire::dhcpv4::MessageType,
 };
 
@@ -41,6 +41,8 @@ tallies! {
     OptionsOmitted = "options-omitted",
     /// A reply had no room for the relay's Relay Agent Information (RFC 3046 §2.2).
     RelayInformationOmitted = "relay-info-omitted",
+    /// A reply went to a relay that had the message from nobody: an unspecified or multicast peer-address.
+    StrangePeer = "strange-peer-address",
     /// A promise was made that needs no reply: a RELEASE.
     Silent = "promises-without-reply",
     /// A record went to the journal.
@@ -95,15 +97,17 @@ impl Counters {
         increase(&self.tallies[tally as usize], times);
     }
 
-    /// Counts a reply by its type, and what it had no room for.
-    pub fn reply(&self, kind: ReplyKind, omitted: Omitted) {
-        if omitted.options {
-            self.count(Tally::OptionsOmitted);
+    /// Counts a reply by its type, and what is remarkable about it.
+    pub fn reply(&self, reply: &Reply) {
+        let remarks = [
+            (reply.omitted.options, Tally::OptionsOmitted),
+            (reply.omitted.relay_information, Tally::RelayInformationOmitted),
+            (reply.has_strange_peer, Tally::StrangePeer),
+        ];
+        for (_, tally) in remarks.into_iter().filter(|(applies, _)| *applies) {
+            self.count(tally);
         }
-        if omitted.relay_information {
-            self.count(Tally::RelayInformationOmitted);
-        }
-        self.count(match kind {
+        self.count(match reply.kind {
             ReplyKind::Dhcpv4(MessageType::Offer) => Tally::Offers,
             ReplyKind::Dhcpv4(MessageType::Nak) => Tally::Naks,
             ReplyKind::Dhcpv4(_) => Tally::Acks,
@@ -187,20 +191,28 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::engine::reason::Refusal;
+    use crate::engine::{Omitted, reason::Refusal};
 
     #[test]
     fn workers_add_up_name_by_name() {
         let (one, two) = (Counters::default(), Counters::default());
         one.count(Tally::Datagrams);
         two.add(Tally::Datagrams, 2);
-        two.reply(ReplyKind::Dhcpv4(MessageType::Nak), Omitted::default());
+        two.reply(&Reply {
+            length: 0,
+            port: 0,
+            kind: ReplyKind::Dhcpv4(MessageType::Nak),
+            omitted: Omitted::default(),
+            has_strange_peer: true,
+        });
         two.refused(Refusal::PoolExhausted.into());
         let mut snapshot = Snapshot::default();
         snapshot.add_worker(&one);
         snapshot.add_worker(&two);
         assert_eq!(snapshot.get("datagrams"), 3);
         assert_eq!(snapshot.get("naks"), 1);
+        assert_eq!(snapshot.get("strange-peer-address"), 1);
+        assert_eq!(snapshot.get("options-omitted"), 0);
         assert_eq!(snapshot.get("pool-exhausted"), 1);
         let text = snapshot.to_string();
         assert!(text.contains("\ndatagrams 3\n") || text.starts_with("datagrams 3\n"), "{text}");

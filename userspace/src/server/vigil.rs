@@ -21,6 +21,12 @@ const REMARKABLE: &[(&str, &str)] = &[
     ("pool-exhausted", "all tuples that may serve these clients are leased or held down"),
     ("offers-exhausted", "more offers are outstanding than lease.offers-max allows"),
     ("table-full", "store.capacity is too small for the clients that were seen lately"),
+    // req-S5 (RFC 7341 §11): the administrator hears of it; the packet's way pays nothing for that.
+    ("no-dhcpv4-msg", "DHCPv4-queries came without a DHCPv4 message: a client or relay is broken"),
+    (
+        "strange-peer-address",
+        "a relay says that messages came to it from no possible address: its answers are lost there",
+    ),
     ("replies-stale", "the journal took longer than 3 s: compare journal-sync and journal-wake"),
     ("lane-full", "a lane overflowed, which its worker's bursts should exclude"),
     ("no-source-address", "an interface has no address from which such clients can be answered"),

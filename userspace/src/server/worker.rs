@@ -13,7 +13,7 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 
 use crate::{
-    engine::{Engine, Reply, Verdict},
+    engine::{Engine, Verdict},
     journal::{Awaiting, Lane},
     lease::{record::Record, stamp::Now},
     net::{
@@ -116,14 +116,14 @@ impl<R> Handler<R> for Desk<R> {
                 self.around.counters.refused(reason);
                 Disposal::Discard
             }
-            Verdict::Reply(Reply { length, port, kind, omitted }) => {
-                self.around.counters.reply(kind, omitted);
-                Disposal::Send { length, port }
+            Verdict::Reply(reply) => {
+                self.around.counters.reply(&reply);
+                Disposal::Send { length: reply.length, port: reply.port }
             }
             Verdict::Promise { records, reply } => match (self.promise(&records), reply) {
-                (true, Some(Reply { length, port, kind, omitted })) => {
-                    self.around.counters.reply(kind, omitted);
-                    Disposal::Park { length, port }
+                (true, Some(reply)) => {
+                    self.around.counters.reply(&reply);
+                    Disposal::Park { length: reply.length, port: reply.port }
                 }
                 (true, None) => {
                     self.around.counters.count(Tally::Silent);

@@ -74,7 +74,7 @@ fn check_relays(relays: Relays<'_>) {
     assert!(relays.levels() <= dhcpv6::RELAY_LEVELS_MAX);
     assert_eq!(relays.is_empty(), relays.outermost().is_none());
     assert_eq!(relays.is_empty(), relays.innermost().is_none());
-    if let Some(link) = relays.link_address() {
+    if let Some(link) = relays.path().link_address {
         assert!(!link.is_unspecified() && !link.is_multicast());
         assert!(relays.iter().any(|relay| relay.link_address() == link));
     }

@@ -1,4 +1,6 @@
-//! `[information]`: stateless DHCPv6. Off unless it is there: another server may own port 547.
+//! `[information]`: stateless DHCPv6. Off unless it is there: another server may own port 547, and
+//! whoever tells clients of option 88 switches their IPv4 over to it.
+// req-X7 (RFC 7341 §12): nothing is told on a link before the operator says so.
 
 use std::net::Ipv6Addr;
 use std::ops::Range;

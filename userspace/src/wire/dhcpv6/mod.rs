@@ -17,7 +17,7 @@ pub use emit::{
     begin_relayed_query, begin_reply, begin_response, begin_response_with, put_option,
 };
 pub use information::{InformationRequest, Reply};
-pub use relays::{Relay, RelayIter, Relays};
+pub use relays::{Path, Relay, RelayIter, Relays};
 
 use super::Malformed;
 

@@ -51,13 +51,19 @@ impl<'a> Relays<'a> {
         self.iter().last()
     }
 
-    /// The link-address that says where the client is: the innermost that is neither unspecified,
-    /// nor link-local, nor multicast (RFC 7341 §11; RFC 7969 §3.2 on relays that leave it out).
-    pub fn link_address(self) -> Option<Ipv6Addr> {
-        let usable = |address: &Ipv6Addr| {
-            !(address.is_unspecified() || address.is_multicast() || address.is_unicast_link_local())
-        };
-        self.iter().map(Relay::link_address).filter(usable).last()
+    /// What the chain as a whole says, in one walk.
+    #[inline]
+    pub fn path(self) -> Path<'a> {
+        let mut path = Path { innermost: None, link_address: None, has_strange_peer: false };
+        for relay in self {
+            let (link, peer) = (relay.link_address(), relay.peer_address());
+            if !(link.is_unspecified() || link.is_multicast() || link.is_unicast_link_local()) {
+                path.link_address = Some(link);
+            }
+            path.has_strange_peer |= peer.is_unspecified() || peer.is_multicast();
+            path.innermost = Some(relay);
+        }
+        path
     }
 
     /// Hardware type (2 octets) and link-layer address of the client, as the relay closest to the
@@ -71,6 +77,20 @@ impl<'a> Relays<'a> {
     pub fn relay_port(self) -> bool {
         self.outermost().is_some_and(|relay| relay.option(OPTION_RELAY_PORT).is_some())
     }
+}
+
+/// What a chain of relays says of the way that a message took.
+#[derive(Clone, Copy, Debug)]
+pub struct Path<'a> {
+    /// The level that was added by the relay closest to the client; none if there is no relay.
+    pub innermost: Option<Relay<'a>>,
+    /// The link-address that says where the client is: the innermost that is neither unspecified,
+    /// nor link-local, nor multicast. A relay leaves it out if it knows none (an LDRA of RFC 6221),
+    /// or if the relay before it has an address of its own (RFC 8415 §19.1.2).
+    pub link_address: Option<Ipv6Addr>,
+    /// Whether a relay had its message from an address that nobody can have: unspecified, or
+    /// multicast. The answer goes back all the same, and there it will end.
+    pub has_strange_peer: bool,
 }
 
 impl<'a> IntoIterator for Relays<'a> {

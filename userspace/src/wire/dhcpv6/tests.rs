@@ -191,7 +191,8 @@ fn the_innermost_usable_link_address_counts() {
     let link = |addresses: &[&str]| {
         let octets =
             addresses.iter().fold(plain(), |message, address| through(0, address, &message));
-        Query::parse(&octets).unwrap().relays.link_address().map(|address| address.to_string())
+        let path = Query::parse(&octets).unwrap().relays.path();
+        path.link_address.map(|address| address.to_string())
     };
     // Innermost first. case-R02, case-R03, case-R04.
     assert_eq!(link(&["2001:db8:1::1", "::"]).as_deref(), Some("2001:db8:1::1"));
@@ -200,6 +201,42 @@ fn the_innermost_usable_link_address_counts() {
     assert_eq!(link(&["fe80::1", "ff02::1", "fd00::1"]).as_deref(), Some("fd00::1"));
     assert_eq!(link(&["fe80::1"]), None);
     assert_eq!(link(&[]), None);
+}
+
+#[test]
+fn a_peer_that_nobody_can_be_is_noticed_at_any_level() {
+    let strange = |peers: &[&str]| {
+        let octets = peers.iter().fold(plain(), |message, peer| {
+            let mut relay = through(0, "2001:db8:1::1", &message);
+            relay[18..34].copy_from_slice(&peer.parse::<Ipv6Addr>().unwrap().octets());
+            relay
+        });
+        Query::parse(&octets).unwrap().relays.path().has_strange_peer
+    };
+    assert!(!strange(&[]) && !strange(&["fe80::1"]) && !strange(&["fe80::1", "2001:db8::1"]));
+    for nobody in ["::", "ff02::1", "ff05::1:3"] {
+        // case-B33.
+        assert!(strange(&[nobody]), "{nobody}");
+        assert!(strange(&[nobody, "fe80::1"]) && strange(&["fe80::1", nobody]), "{nobody}");
+    }
+}
+
+#[test]
+fn the_relay_closest_to_the_client_says_its_link_layer_address() {
+    let told = |content: &[u8]| option(OPTION_CLIENT_LINK_LAYER, content);
+    let level = |noted: &[u8], message: &[u8]| {
+        relay(0, "::", &[noted, &option(OPTION_RELAY_MESSAGE, message)].concat())
+    };
+    let seen = |octets: &[u8]| {
+        Query::parse(octets).unwrap().relays.client_link_layer().map(<[u8]>::to_vec)
+    };
+    let inner = level(&told(&[0, 1, 2, 0, 0, 0, 0, 1]), &plain());
+    let outer = level(&told(&[0, 1, 2, 0, 0, 0, 0, 2]), &inner);
+    assert_eq!(seen(&outer), Some(vec![0, 1, 2, 0, 0, 0, 0, 1]));
+    assert_eq!(seen(&level(&told(&[0, 1, 9]), &level(&[], &plain()))), None, "not another's");
+    // case-R13: in the query itself it is nothing.
+    let inside = query([0; 3], &[told(&[0, 1, 9]), plain()[4..].to_vec()].concat());
+    assert_eq!((seen(&inside), seen(&level(&[], &inside))), (None, None));
 }
 
 #[test]
