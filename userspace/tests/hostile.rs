@@ -1,8 +1,10 @@
-//! Hostile disks and hostile configurations, at random and as the fuzzer kept them. The fuzzer calls the same checks
+//! Hostile networks, disks and configurations, at random and as the fuzzer kept them. The fuzzer calls the same checks
 //! with octets of its own.
 
 mod common;
 
+#[path = "checks/client.rs"]
+mod client;
 #[path = "checks/config.rs"]
 mod config;
 #[path = "checks/recovery.rs"]
@@ -16,7 +18,12 @@ use proptest::{collection::vec, prelude::*, sample::select};
 type Check = fn(&[u8]);
 
 /// The fuzz targets whose kept inputs this file runs.
-const TARGETS: &[(&str, Check)] = &[("config", config::text), ("recovery", recovery::log)];
+const TARGETS: &[(&str, Check)] = &[
+    ("client", client::life),
+    ("config", config::text),
+    ("discovery", client::search),
+    ("recovery", recovery::log),
+];
 
 fn folder() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -80,12 +87,33 @@ fn spoiled() -> impl Strategy<Value = String> {
     })
 }
 
+/// A step of a client's life: a reply that is right, or nearly, and now and then anything else.
+fn happening() -> impl Strategy<Value = Vec<u8>> {
+    let reply = (0..8_u8, 0..16_u8, vec(any::<u8>(), 0..10))
+        .prop_map(|(pause, shape, spoils)| client::step(pause | shape << 3, &spoils));
+    let right = (0..3_u8, select(vec![0_u8, 4, 8, 12]))
+        .prop_map(|(pause, shape)| client::step(pause | shape << 3, &[]));
+    let other = (0..8_u8, 16..32_u8, vec(any::<u8>(), 0..40))
+        .prop_map(|(pause, what, octets)| client::step(pause | what << 3, &octets));
+    prop_oneof![4 => right, 2 => reply, 2 => other]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
     fn any_life_of_a_log_keeps_what_was_promised(steps in vec(life(), 0..20)) {
         recovery::log(&steps.concat());
+    }
+
+    #[test]
+    fn any_life_of_a_client_is_lawful(choice: u8, steps in vec(happening(), 0..40)) {
+        client::life(&[&[choice][..], &steps.concat()].concat());
+    }
+
+    #[test]
+    fn any_answers_leave_a_searching_client_sane(choice: u8, steps in vec(happening(), 0..40)) {
+        client::search(&[&[choice][..], &steps.concat()].concat());
     }
 
     #[test]
