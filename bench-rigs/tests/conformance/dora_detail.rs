@@ -2,7 +2,7 @@
 
 use crate::{
     dora::{assert_of_p1, p1},
-    lab::Bench,
+    lab::{Bench, OPTIONS_OMITTED},
     query::{Client, L1, L2, L3},
     registry::{Case, TIME, engine_only, server},
 };
@@ -23,6 +23,7 @@ pub const CASES: &[Case] = &[
     server("D31", the_unicast_flag_on_the_first_messages),
     server("D32", seconds_are_not_echoed),
     server("D33", options_that_nobody_knows),
+    server("D34", more_options_than_there_is_room_for),
     server("D35", a_crash_after_the_ack),
 ];
 
@@ -75,15 +76,22 @@ fn an_exhausted_pool(bench: Bench) {
 
 fn only_options_that_there_are(bench: Bench) {
     let mut lab = bench.lab();
-    let query = Client::on(L1, 1).discover().parameters(&[159, 51, 58, 59, 1, 3, 6]);
+    let query = Client::on(L1, 1).discover().parameters(&[159, 51, 58, 59, 3, 1, 6]);
     let offer = lab.offer(&query);
     assert!([51, 58, 59, 159].iter().all(|code| offer.has(*code)), "{:?}", offer.codes());
     assert!(!offer.has(3) && !offer.has(6));
     assert!(offer.message.options.iter().all(|(_, value)| !value.is_empty()));
-    // RFC 2132 §3.3: a mask, if there is one, and a router, in this order.
     if let Some(mask) = offer.option(1) {
         assert_eq!(mask, [255; 4], "a shared address is nobody's network");
     }
+    let mut lab = bench.lab_with(|setup| {
+        setup.set_toml("options.subnet-mask", "\"255.255.255.255\"");
+        setup.set_toml("options.routers", "[\"192.0.2.1\"]");
+    });
+    let codes = lab.offer(&query).codes();
+    let place = |code| codes.iter().position(|other| *other == code);
+    assert!(place(1).is_some() && place(1) < place(3), "RFC 2132 §3.3: {codes:?}");
+    assert_eq!(place(6), None);
 }
 
 fn a_shorter_lease(bench: Bench) {
@@ -177,6 +185,35 @@ fn options_that_nobody_knows(bench: Bench) {
     let ack = lab.ack(&with(client.select(&offer)));
     assert_eq!(ack.tuple(), offer.tuple());
     assert!([60, 77, 124].iter().all(|code| !ack.has(*code)));
+}
+
+/// Codes 230 to 239, of 100 octets each.
+pub fn configure_many(setup: &mut crate::setup::Setup) {
+    for code in MANY {
+        let text = char::from(b'a' + (code - 230)).to_string().repeat(100);
+        let value = format!("{{ type = \"text\", value = \"{text}\" }}");
+        setup.set_toml(&format!("options.{code}"), &value);
+    }
+}
+
+pub const MANY: std::ops::Range<u8> = 230..240;
+
+/// The last ones that are asked for are left out, and nothing that the lease needs.
+fn more_options_than_there_is_room_for(bench: Bench) {
+    let mut lab = bench.lab_with(configure_many);
+    let client = Client::on(L1, 1);
+    let list: Vec<u8> = MANY.rev().chain([159, 51]).collect();
+    let with_limit =
+        |query: crate::query::Query| query.parameters(&list).set(57, &576_u16.to_be_bytes());
+    let offer = lab.offer(&with_limit(client.discover()));
+    let (ack, remarks) = lab.send_and_count(&with_limit(client.select(&offer))).unwrap();
+    assert_eq!(remarks, [(OPTIONS_OMITTED.to_owned(), 1)]);
+    for reply in [offer, ack] {
+        assert!(reply.message_length <= 576 - 28, "{} octets", reply.message_length);
+        assert!([51, 53, 54, 58, 59, 61, 159].iter().all(|code| reply.has(*code)));
+        let said: Vec<u8> = reply.codes().into_iter().filter(|code| MANY.contains(code)).collect();
+        assert!(!said.is_empty() && list.starts_with(&said), "{said:?}");
+    }
 }
 
 fn a_crash_after_the_ack(bench: Bench) {

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use crate::{
     dora::{assert_of_p1, p1},
+    dora_detail::{MANY, configure_many},
     encoding::vectors,
     lab::{Bench, Lab},
     packet::{Datagram, Level, QUERY},
@@ -19,6 +20,7 @@ pub const CASES: &[Case] = &[
     server("B23", contradictory_ports_are_renewed),
     server("B24", ports_twice),
     // server("B26", lists_of_any_length),
+    server("B26", lists_of_any_length),
     server("B27", identifiers_of_any_length),
     server("B28", addresses_that_nobody_can_have),
     server("B29", the_servers_own_address),
@@ -27,6 +29,7 @@ pub const CASES: &[Case] = &[
     server("B33", relays_that_do_not_know_their_client),
     server("B34", senders_that_cannot_be_answered),
     engine_only("B37", TIME, a_replayed_request),
+    server("B38", limits_of_any_size),
 ];
 
 /// M1, M2 and M11.
@@ -236,4 +239,22 @@ fn a_replayed_request(bench: Bench) {
     lab.nak_without_change(&request);
     lab.assert_holds(&two, offer.tuple());
     assert_eq!(lab.active().len(), 1);
+}
+
+/// No limit is below 576 octets, and ours is what one packet carries on every path.
+fn limits_of_any_size(bench: Bench) {
+    let mut lab = bench.lab_with(configure_many);
+    let list: Vec<u8> = MANY.chain([159]).collect();
+    let mut length = |limit: u16| {
+        let query = Client::on(L1, 1).discover().parameters(&list);
+        let offer = lab.offer(&query.set(57, &limit.to_be_bytes()));
+        assert_of_p1(&offer);
+        (offer.message_length, offer.payload.len())
+    };
+    let least = length(576);
+    assert!((400..=576 - 28).contains(&least.0), "{least:?}");
+    assert_eq!(length(0), least);
+    assert_eq!(length(575), least);
+    let (message, payload) = length(65_535);
+    assert!(message > least.0 + 500 && payload <= 1280 - 48, "{message} {payload}");
 }

@@ -23,6 +23,12 @@ impl Setup {
         table.insert(key.to_owned(), value.into());
     }
 
+    /// Sets a key to a value that is written in TOML.
+    pub fn set_toml(&mut self, path: &str, value: &str) {
+        let value: Table = format!("value = {value}").parse().unwrap();
+        self.set(path, value["value"].clone());
+    }
+
     /// Adds a value, written in TOML, to the list at a path; the list is made if it is not there.
     pub fn push(&mut self, path: &str, value: &str) {
         let value: Table = format!("value = {value}").parse().unwrap();
