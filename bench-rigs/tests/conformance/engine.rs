@@ -98,7 +98,7 @@ fn open(
 /// What a worker counts of a reply, by the names that an operator sees.
 fn remarks(reply: &Reply) -> BTreeMap<String, u64> {
     let (counters, mut snapshot) = (Counters::default(), Snapshot::default());
-    counters.reply(reply.kind, reply.omitted);
+    counters.reply(reply);
     snapshot.add_worker(&counters);
     let values = REMARKS.iter().map(|name| ((*name).to_owned(), snapshot.get(name)));
     values.filter(|(_, value)| *value > 0).collect()
