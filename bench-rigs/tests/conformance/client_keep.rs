@@ -5,6 +5,7 @@ use portlease::client::{
     lease::{Lease, Terms},
     machine::{Action, Loss, Memory, Note},
     session::Event,
+    timers::Moment,
 };
 
 use crate::{
@@ -75,7 +76,7 @@ fn renewals_are_repeated() {
     let rebind_at = lease_of(&rig).rebind_at.unwrap();
     let first = rebind_at.0 - 1_000_000;
     // What was sent at T1 and after it does not matter here: a renewal that is wanted now begins the count.
-    rig.run_until(portlease::client::timers::Moment(first));
+    rig.run_until(Moment(first));
     rig.take_sent();
     rig.handle(Event::RenewNow);
     let times: Vec<u64> = (0..5)
@@ -105,7 +106,7 @@ pub fn an_expired_lease_is_lost_at_once() {
         let lease = lease_of(&rig);
         let end = lease.expires_at.unwrap();
         assert_eq!(end.since(lease.began), 3600 * SECOND);
-        rig.run_until(portlease::client::timers::Moment(end.0 - 1));
+        rig.run_until(Moment(end.0 - 1));
         assert_eq!((rig.take_events(), rig.session.lease()), (vec![], Some(&lease)));
         let late = rig.take_sent().pop().expect("REBINDING");
         // An answer that comes too late is none.
@@ -132,7 +133,7 @@ fn a_renewal_is_refused() {
 fn somebody_else_is_refused() {
     let mut other = IDENTIFIER;
     other[14] ^= 1;
-    let nak = Answer::nak().identified_by(Some(&other));
+    let nak = Answer::nak().identified_by(&other);
     // In RENEWING.
     let mut rig = Rig::bound(held());
     let renewal = rig.next_sent();
@@ -176,12 +177,10 @@ fn times_out_of_order() {
             let ack = Answer::ack(held()).times(renewal, rebinding);
             let lease = rig.obtain(&Answer::offer(held()), &ack);
             assert_eq!(lease.terms, default, "T1 {renewal}, T2 {rebinding}");
-            let after = |moment: Option<portlease::client::timers::Moment>| {
-                moment.unwrap().since(lease.began).as_secs_f64()
-            };
+            let after = |moment: Option<Moment>| moment.unwrap().since(lease.began).as_secs_f64();
             let (renew, rebind) = (after(lease.renew_at), after(lease.rebind_at));
             assert!((renew - 1800.0).abs() <= 90.0 && (rebind - 3150.0).abs() <= 90.0);
-            assert_eq!(after(lease.expires_at), 3600.0);
+            assert_eq!(lease.expires_at, Some(lease.began.plus(3600 * SECOND)));
         }
     }
     // What is in order counts.

@@ -168,8 +168,8 @@ pub struct Answer {
     options: Vec<(u8, Vec<u8>)>,
     /// In place of the query's.
     xid: Option<u32>,
-    /// In place of the query's option 61; `Some(None)` sends none.
-    identifier: Option<Option<Vec<u8>>>,
+    /// In place of the query's option 61.
+    identifier: Option<Vec<u8>>,
     flags: [u8; 3],
     beside: Options6,
 }
@@ -243,8 +243,8 @@ impl Answer {
     }
 
     #[must_use]
-    pub fn identified_by(self, identifier: Option<&[u8]>) -> Self {
-        Self { identifier: Some(identifier.map(<[u8]>::to_vec)), ..self }
+    pub fn identified_by(self, identifier: &[u8]) -> Self {
+        Self { identifier: Some(identifier.to_vec()), ..self }
     }
 
     #[must_use]
@@ -264,9 +264,8 @@ impl Answer {
         let query = &asked.message;
         let mut options = vec![(53, vec![self.kind])];
         options.extend(self.options.clone());
-        let identifier = asked.option(61).map(<[u8]>::to_vec);
-        let identifier = self.identifier.clone().unwrap_or(identifier);
-        options.extend(identifier.map(|identifier| (61, identifier)));
+        let identifier = self.identifier.as_deref().or(asked.option(61));
+        options.extend(identifier.map(|identifier| (61, identifier.to_vec())));
         let message = Message {
             op: 2,
             xid: self.xid.unwrap_or(query.xid),

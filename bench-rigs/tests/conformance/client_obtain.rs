@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use portlease::client::{
     choose::Mode,
-    machine::{Action, Memory, Note},
+    machine::{Action, Config, Memory, Note},
 };
 
 use crate::{
@@ -99,8 +99,8 @@ fn offers_that_are_none() {
     other[14] ^= 1;
     for spoilt in [
         other_xid,
-        offer.clone().identified_by(Some(&other)),
-        offer.clone().identified_by(Some(&IDENTIFIER[..14])),
+        offer.clone().identified_by(&other),
+        offer.clone().identified_by(&IDENTIFIER[..14]),
         offer.clone().without(54),
         offer.clone().without(51),
     ] {
@@ -121,8 +121,7 @@ fn offers_with_bad_port_parameters() {
 
 /// Gives what the REQUEST is for after these offers, of which each comes from a server of its own.
 fn chosen(mode: Mode, offers: &[Tuple]) -> Tuple {
-    let mut rig =
-        Rig::start(portlease::client::machine::Config { mode, ..config() }, Memory::Nothing, 1);
+    let mut rig = Rig::start(Config { mode, ..config() }, Memory::Nothing, 1);
     let discover = rig.next_sent().asked;
     for (number, &tuple) in (1..).zip(offers) {
         rig.hear(&Answer::offer(tuple).by([198, 51, 100, number].into()).to(&discover));
@@ -260,11 +259,7 @@ fn whole_first() {
         assert_eq!((request.kind(), request.ports()), (REQUEST, of_63_ranges(0x34).ports));
     }
     // Who is answered at once never asks for ports, and takes none.
-    let mut rig = Rig::start(
-        portlease::client::machine::Config { mode: Mode::FullFirst, ..config() },
-        Memory::Nothing,
-        1,
-    );
+    let mut rig = Rig::start(Config { mode: Mode::FullFirst, ..config() }, Memory::Nothing, 1);
     let discover = rig.next_sent().asked;
     rig.ignores(&Answer::offer(of_63_ranges(0x34)).to(&discover));
     rig.hear(&Answer::offer(whole()).by(OTHER_SERVER).to(&discover));

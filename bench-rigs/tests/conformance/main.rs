@@ -8,6 +8,13 @@
 #![allow(dead_code, reason = "each section uses its part")]
 
 mod catalogue;
+mod client_discovery;
+mod client_keep;
+mod client_messages;
+mod client_obtain;
+mod client_process;
+mod client_rig;
+mod client_world;
 mod daemon;
 mod dora;
 mod dora_detail;
@@ -57,6 +64,10 @@ const SECTIONS: &[&[Case]] = &[
     malformed::CASES,
     hostile::CASES,
     flood::CASES,
+    client_process::CASES,
+    client_obtain::CASES,
+    client_keep::CASES,
+    client_discovery::CASES,
 ];
 
 fn main() -> ExitCode {
