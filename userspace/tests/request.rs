@@ -369,11 +369,11 @@ fn an_ack_waits_for_a_record_when_the_last_one_is_not_durable() {
 
 #[test]
 fn messages_that_are_not_served_are_counted() {
-    use portlease::wire::dhcpv4::MessageType::{Ack, Decline, Inform, Nak, Offer};
+    use portlease::wire::dhcpv4::MessageType::{Ack, ForceRenew, LeaseQuery, Nak, Offer};
     let mut server = Server::reference();
     for (kind, reason) in [
-        (Decline, "not-served"),
-        (Inform, "not-served"),
+        (ForceRenew, "not-served"),
+        (LeaseQuery, "not-served"),
         (Offer, "server-msg"),
         (Ack, "server-msg"),
         (Nak, "server-msg"),

@@ -5,9 +5,11 @@
 //! bindings, allocates nothing and reads no clock.
 
 pub mod choose;
+mod decline;
 mod discover;
 mod exchange;
 mod fill;
+mod inform;
 mod information;
 pub mod options;
 pub mod policy;
@@ -63,7 +65,7 @@ pub enum Verdict {
     Promise {
         /// One record, or two if the client moves from one tuple to another.
         records: Records,
-        /// The reply that waits. A RELEASE has none.
+        /// The reply that waits. A RELEASE and a DECLINE have none.
         reply: Option<Reply>,
     },
 }
@@ -76,6 +78,7 @@ pub struct Engine {
     secret: IdentitySecret,
     information: Option<information::Service>,
     rates: Option<RateLimit>,
+    declines: RateLimit,
 }
 
 impl Engine {
@@ -85,7 +88,8 @@ impl Engine {
         let chooser = Chooser::new(&policy.matches);
         let information = information::Service::new(&policy, &secret);
         let rates = RateLimit::new(policy.sites.queries_per_second);
-        Engine { policy, chooser, leases, secret, information, rates }
+        let declines = RateLimit::of_declines();
+        Engine { policy, chooser, leases, secret, information, rates, declines }
     }
 
     /// The DUID of Replies; none if no Information-request is answered.
@@ -166,6 +170,8 @@ impl Engine {
             MessageType::Discover => discover::answer(self, &exchange, out),
             MessageType::Request => request::answer(self, &exchange, out),
             MessageType::Release => release::answer(self, &exchange),
+            MessageType::Decline => decline::answer(self, &exchange),
+            MessageType::Inform => inform::answer(self, &exchange, out),
             MessageType::Offer | MessageType::Ack | MessageType::Nak => {
                 Err(Refusal::ServerMessage.into())
             }

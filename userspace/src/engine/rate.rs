@@ -23,10 +23,16 @@ const NANOSECONDS: u64 = 1_000_000_000;
 /// Attempts to note a query while other workers note theirs in the same cell. Whoever fails goes unnoted.
 const ATTEMPTS: usize = 4;
 
-/// The limit of queries a second of each site.
+/// A site may decline so many tuples at once, and then one in each interval.
+const DECLINES_AT_ONCE: u64 = 8;
+const DECLINE_INTERVAL_SECONDS: u64 = 600;
+
+/// How often something of each site is admitted.
 pub(super) struct RateLimit {
-    /// Between two queries in the long run, in nanoseconds.
+    /// Between two of them in the long run, in nanoseconds.
     interval: u64,
+    /// How far ahead of the long run a site may be, in nanoseconds.
+    burst: u64,
     rows: [Box<[AtomicU64]>; 2],
 }
 
@@ -34,8 +40,19 @@ impl RateLimit {
     /// A limit of `queries_per_second` a site; 0 is none.
     pub(super) fn new(queries_per_second: u32) -> Option<RateLimit> {
         let interval = NANOSECONDS.checked_div(queries_per_second.into())?;
+        Some(Self::with(interval, BURST_SECONDS * NANOSECONDS))
+    }
+
+    /// The limit of declines of a site. A client cannot find out that its address is in use (RFC 7618 §7), so whoever
+    /// declines much is ill or ill-meaning.
+    pub(super) fn of_declines() -> RateLimit {
+        let interval = DECLINE_INTERVAL_SECONDS * NANOSECONDS;
+        Self::with(interval, DECLINES_AT_ONCE * interval)
+    }
+
+    fn with(interval: u64, burst: u64) -> RateLimit {
         let row = || (0..CELLS).map(|_| AtomicU64::new(0)).collect();
-        Some(RateLimit { interval, rows: [row(), row()] })
+        RateLimit { interval, burst, rows: [row(), row()] }
     }
 
     /// Notes a query of `site`; false if the site has asked too often.
@@ -51,7 +68,7 @@ impl RateLimit {
 
     /// Notes a query in a cell; false if the cell refuses it.
     fn notes(&self, cell: &AtomicU64, now: u64) -> bool {
-        let latest = now.saturating_add(BURST_SECONDS * NANOSECONDS);
+        let latest = now.saturating_add(self.burst);
         for _ in 0..ATTEMPTS {
             let used = cell.load(Ordering::Relaxed);
             let next = used.max(now).saturating_add(self.interval);
@@ -90,6 +107,17 @@ mod tests {
         assert_eq!(heard(start + 2200), 10);
         assert_eq!(heard(start + 100_000), 50);
         assert!(RateLimit::new(0).is_none());
+    }
+
+    #[test]
+    fn a_site_declines_eight_tuples_at_once_and_then_one_in_ten_minutes() {
+        let limit = RateLimit::of_declines();
+        let site = site(&mut fastrand::Rng::with_seed(3));
+        let admitted = |now| (0..20).filter(|_| limit.admits(site, LINK, Now(now))).count();
+        let start = 1_800_000_000_000;
+        assert_eq!(admitted(start), 8);
+        assert_eq!(admitted(start + 599_000), 0);
+        assert_eq!(admitted(start + 600_000), 1);
     }
 
     #[test]

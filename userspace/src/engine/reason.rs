@@ -25,7 +25,7 @@ reasons! {
     BadSource = "bad-source",
     /// A message that only servers send.
     ServerMessage = "server-msg",
-    /// A message type whose service this server does not offer.
+    /// A message type that this server does not serve: neither of a client's nor of a server's usual ones.
     NotServed = "not-served",
     /// The fields of a REQUEST contradict each other (RFC 2131 Table 4, Table 5).
     BadRequest = "bad-request",
@@ -39,7 +39,7 @@ reasons! {
     PoolExhausted = "pool-exhausted",
     /// The customer site has as many leases and offers as it may (RFC 7618 §10).
     SiteLimit = "site-limit",
-    /// The customer site asks more often than it may (RFC 7618 §10).
+    /// The customer site asks more often than it may, or client or site decline too much (RFC 7618 §10).
     RateLimit = "rate-limit",
     /// As many offers are outstanding as the server allows.
     OffersExhausted = "offers-exhausted",
@@ -61,6 +61,8 @@ reasons! {
     ReleaseMismatch = "release-mismatch",
     /// A RELEASE of a lease that had already ended.
     ReleaseRepeated = "release-repeated",
+    /// A DECLINE of something that is neither leased nor offered to the client.
+    DeclineMismatch = "decline-mismatch",
     /// An Information-request, and the configuration says nothing about those.
     InformationOff = "information-off",
     /// An Information-request for another server (RFC 8415 §16.12).

@@ -99,6 +99,21 @@ pub(super) fn lease(
     write(policy, exchange, &header, kind, essentials, options, out)
 }
 
+/// An ACK of an INFORM.
+///
+/// req-S75 (RFC 2131 §4.3.5): no lease time, no address of ours, no option 159; what the client asked for.
+pub(super) fn information(
+    policy: &Policy,
+    exchange: &Exchange<'_>,
+    options: &OptionSet,
+    out: &mut [u8],
+) -> Result<Reply, Refusal> {
+    let ciaddr = exchange.message.ciaddr();
+    let header = header(exchange, MessageType::Ack, ciaddr, Ipv4Addr::UNSPECIFIED);
+    let essentials = identity(exchange);
+    write(policy, exchange, &header, MessageType::Ack, essentials, options, out)
+}
+
 /// A NAK: nothing but who says it and to whom.
 pub(super) fn refusal(
     policy: &Policy,

@@ -32,7 +32,7 @@ enum Decision {
 }
 
 /// The tuple that the client means: an address, and option 159 where the address is a shared one.
-enum Named {
+pub(super) enum Named {
     /// An address of none of our pools.
     Elsewhere,
     /// A tuple of a pool.
@@ -101,7 +101,7 @@ fn is_discarded(engine: &Engine, exchange: &Exchange<'_>, link: LinkId) -> bool 
 }
 
 /// Option 159 in a message about a whole address is ignored.
-fn named(pools: &Pools, exchange: &Exchange<'_>, address: Ipv4Addr) -> Named {
+pub(super) fn named(pools: &Pools, exchange: &Exchange<'_>, address: Ipv4Addr) -> Named {
     let Some(pool) = pools.locate(address) else { return Named::Elsewhere };
     let tuple = if pools.get(pool).geometry().is_shared() {
         match exchange.message.port_params() {

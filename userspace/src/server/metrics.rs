@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{
     engine::{Reply, ReplyKind, reason::Reason},
+    lease::record::{Record, State},
     wire::dhcpv4::MessageType,
 };
 
@@ -43,7 +44,9 @@ tallies! {
     RelayInformationOmitted = "relay-info-omitted",
     /// A reply went to a relay that had the message from nobody: an unspecified or multicast peer-address.
     StrangePeer = "strange-peer-address",
-    /// A promise was made that needs no reply: a RELEASE.
+    /// A client has declined a tuple, which rests for nobody now.
+    Declined = "tuples-declined",
+    /// A promise was made that needs no reply: a RELEASE or a DECLINE.
     Silent = "promises-without-reply",
     /// A record went to the journal.
     Records = "records",
@@ -113,6 +116,14 @@ impl Counters {
             ReplyKind::Dhcpv4(_) => Tally::Acks,
             ReplyKind::Information => Tally::Informations,
         });
+    }
+
+    /// Counts a promise without a reply.
+    pub fn silent(&self, records: &[Record]) {
+        self.count(Tally::Silent);
+        if records.iter().any(|record| record.state() == Some(State::Quarantined)) {
+            self.count(Tally::Declined);
+        }
     }
 
     /// Counts a datagram that got no answer.

@@ -19,6 +19,11 @@ const SWEEP_LAG_PERMILLE: u64 = 1000;
 /// Counters that an operator wants to hear about when they rise, and what they mean.
 const REMARKABLE: &[(&str, &str)] = &[
     ("pool-exhausted", "all tuples that may serve these clients are leased or held down"),
+    (
+        "tuples-declined",
+        "clients say that what they were given is in use elsewhere; it rests for lease.decline-hold",
+    ),
+    ("relay-info-omitted", "replies had no room for option 82, which their relays may insist on"),
     ("offers-exhausted", "more offers are outstanding than lease.offers-max allows"),
     ("table-full", "store.capacity is too small for the clients that were seen lately"),
     // req-S5 (RFC 7341 §11): the administrator hears of it; the packet's way pays nothing for that.

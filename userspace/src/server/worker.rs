@@ -126,7 +126,7 @@ impl<R> Handler<R> for Desk<R> {
                     Disposal::Park { length: reply.length, port: reply.port }
                 }
                 (true, None) => {
-                    self.around.counters.count(Tally::Silent);
+                    self.around.counters.silent(&records);
                     Disposal::Discard
                 }
                 (false, _) => Disposal::Discard,

@@ -93,6 +93,12 @@ fn check_holder(holders: &mut Holders, record: &Record, now_seconds: u64) {
 /// An ACK says what its record says, and a NAK says nothing.
 fn check_reply(reply: &Received, promised: &[Record]) {
     match reply.kind {
+        // Of an INFORM.
+        MessageType::Ack if reply.address.is_unspecified() => {
+            let times = [reply.lease_seconds, reply.renewal_seconds, reply.rebinding_seconds];
+            assert_eq!(times, [None; 3]);
+            assert!(reply.params.is_none() && promised.is_empty(), "{reply:?}");
+        }
         MessageType::Offer | MessageType::Ack => {
             assert!(!reply.address.is_unspecified());
             let seconds = reply.lease_seconds.expect("a lease time");
