@@ -8,6 +8,7 @@
 //! Nothing here allocates, logs or reads a clock once a port is open.
 
 pub mod client;
+pub mod conntrack;
 pub mod counters;
 #[cfg(feature = "xdp")]
 mod frames;

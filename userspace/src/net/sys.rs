@@ -237,6 +237,15 @@ pub(super) fn open_socket(kind: libc::c_int) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// A netlink socket to netfilter: what is written goes to the kernel, and what is read comes from it.
+pub(super) fn netfilter_socket() -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: no pointers are passed.
+    let fd = check(unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_NETFILTER) })?;
+    // SAFETY: socket gave us this descriptor and nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Sets a socket option whose value is the plain structure `T`.
 pub(super) fn set_option<T: Copy>(
     socket: BorrowedFd<'_>,
