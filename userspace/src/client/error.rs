@@ -2,7 +2,7 @@
 
 use std::{io, net::Ipv6Addr, path::PathBuf};
 
-use super::servers_file::ServersFileError;
+use super::{apply::ApplyError, servers_file::ServersFileError};
 use crate::net::link::LinkError;
 
 /// Why the client cannot start or go on.
@@ -11,6 +11,9 @@ pub enum ClientError {
     /// There is no such interface, or the kernel does not tell about it.
     #[error(transparent)]
     Interface(#[from] LinkError),
+    /// The softwire or the script cannot be prepared.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
     /// Queries have no address to leave from.
     #[error("interface {interface}: no IPv6 address from which the servers can be asked")]
     NoSource {

@@ -6,6 +6,7 @@
 //! the state file and the output.
 
 mod answers;
+pub mod apply;
 pub mod choose;
 pub mod discovery;
 pub mod error;
@@ -18,6 +19,7 @@ pub mod messages;
 pub mod options;
 mod output;
 mod phase;
+pub mod received;
 pub mod replies;
 pub mod run;
 pub mod servers;

@@ -10,6 +10,7 @@ use std::{
 use clap::Args;
 
 use super::{
+    apply::ApplyArguments,
     choose::Mode,
     identity,
     lease::Assignment,
@@ -119,6 +120,10 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub offer_wait: Option<Duration>,
 
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a comment would become the help of the arguments")]
+    pub apply: ApplyArguments,
+
     /// UDP port to speak from; servers answer to 546 unless they are told otherwise
     #[arg(long, value_name = "PORT", default_value_t = CLIENT_PORT, hide_short_help = true)]
     pub port: u16,
@@ -167,7 +172,7 @@ fn octets(text: &str) -> Result<Octets, String> {
     identity::from_hex(text).map(Octets)
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let number: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(number).map_err(|_| "expected 0 seconds or more".to_owned())
 }

@@ -16,12 +16,14 @@ use signal_hook::{
 use tracing::{debug, info, warn};
 
 use super::{
+    apply::{Applier, Scene},
     discovery, identify,
-    lease::Lease,
+    lease::{Assignment, Lease},
     machine::{Action, Config, Loss, Note},
     messages::Sender,
     options::SoftwireSource,
     output::{Happening, Reading, Reporter},
+    received::Received,
     servers::Servers,
     servers_file::ServersFile,
     session::{self, Event, Session, Source},
@@ -131,6 +133,9 @@ struct Client<'a, W> {
     sender: SyncSender<Input>,
     inputs: Receiver<Input>,
     reporter: Reporter<W>,
+    applier: Applier,
+    /// What else came with the last ACK.
+    received: Received,
     /// When to give up; only until there is a lease.
     give_up_at: Option<Moment>,
     next_check: Moment,
@@ -167,6 +172,8 @@ impl<'a, W: Write> Client<'a, W> {
             sender,
             inputs,
             reporter: Reporter::new(arguments.output, out),
+            applier: Applier::start(&arguments.apply, &arguments.interface)?,
+            received: Received::default(),
             give_up_at: arguments.timeout.map(|timeout| now.plus(timeout)),
             next_check: now,
             stopping: false,
@@ -267,6 +274,12 @@ impl<'a, W: Write> Client<'a, W> {
         let at = read_clocks();
         let mut actions = Vec::new();
         session.handle(at.now, event, &mut actions);
+        let grants = |action: &Action| {
+            matches!(action, Action::Obtained(_) | Action::Renewed(_) | Action::Changed { .. })
+        };
+        if let (Event::Datagram(octets), true) = (event, actions.iter().any(grants)) {
+            self.received = Received::read(octets);
+        }
         for action in actions {
             if let exit @ Step::Exit(_) = self.perform(&action, at) {
                 return exit;
@@ -287,25 +300,25 @@ impl<'a, W: Write> Client<'a, W> {
             Action::Obtained(lease) => {
                 self.give_up_at = None;
                 self.keep(lease, at);
-                self.report(Happening::Obtained, lease, at);
+                self.follow(Happening::Obtained, lease, None, at);
                 if self.arguments.once {
                     return Step::Exit(ExitCode::SUCCESS);
                 }
             }
             Action::Renewed(lease) => {
                 self.keep(lease, at);
-                self.report(Happening::Renewed, lease, at);
+                self.follow(Happening::Renewed, lease, None, at);
             }
-            Action::Changed { to, .. } => {
+            Action::Changed { from, to } => {
                 self.keep(to, at);
-                self.report(Happening::Changed, to, at);
+                self.follow(Happening::Changed, to, Some(from.assignment), at);
             }
             Action::Lost(lease, loss) => {
                 if matches!(loss, Loss::Released | Loss::Refused | Loss::OtherSoftwire) {
                     self.state.lease = None;
                     self.save();
                 }
-                self.report(Happening::Lost(*loss), lease, at);
+                self.follow(Happening::Lost(*loss), lease, None, at);
             }
             Action::Log(note) => log(note),
             Action::Stopped => return Step::Exit(self.code_without_lease()),
@@ -329,6 +342,7 @@ impl<'a, W: Write> Client<'a, W> {
     }
 
     fn report_native(&mut self, stops: bool) {
+        self.applier.tell_native(stops);
         if let Err(error) = self.reporter.report_native(stops, &self.arguments.interface) {
             warn!("writing to standard output: {error}");
         }
@@ -346,6 +360,12 @@ impl<'a, W: Write> Client<'a, W> {
         if let Some(Err(error)) = self.file.as_ref().map(|file| file.write(&self.state)) {
             warn!("{error}");
         }
+    }
+
+    /// Brings the machine into accordance with the lease, and tells about it.
+    fn follow(&mut self, what: Happening, lease: &Lease, former: Option<Assignment>, at: Reading) {
+        self.applier.follow(&Scene { what, lease, former, received: &self.received, at });
+        self.report(what, lease, at);
     }
 
     fn report(&mut self, what: Happening, lease: &Lease, at: Reading) {

@@ -27,6 +27,7 @@ impl<W: Write> Client<'_, W> {
     pub(super) fn check(&mut self, session: &mut Session) -> Result<Step, ClientError> {
         while read_clocks().now >= self.next_check {
             self.next_check = Moment(u64::MAX);
+            self.applier.look_after(read_clocks().now);
             let step = match self.look(session) {
                 Ok(step) => step,
                 // What never worked is the operator's to mend; what did comes back, perhaps.
