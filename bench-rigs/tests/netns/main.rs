@@ -3,8 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
+mod apply;
 mod conversations;
 mod frames;
+mod home;
 mod hostile;
 mod neighbours;
 mod operation;
