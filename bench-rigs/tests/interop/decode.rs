@@ -31,6 +31,18 @@ const LEASE_SECONDS: u32 = 60;
 /// How long the client may take to come to REBINDING, and to be answered.
 const REBINDING: std::time::Duration = std::time::Duration::from_secs(70);
 
+/// What the client asks for besides, and gets by configuration.
+const OPTIONS: &str = "[options]\ndomain-name-servers = [\"192.0.2.53\", \"192.0.2.54\"]\n";
+
+/// How tshark shows that.
+const SERVERS: &str = "192.0.2.53,192.0.2.54";
+
+/// The address of who sends the INFORM.
+const INFORMED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 18);
+
+/// The last transaction of the capture.
+const LAST: u32 = 10;
+
 /// What must be in the capture.
 const KINDS: &[&str] = &[
     "DISCOVER",
@@ -42,6 +54,8 @@ const KINDS: &[&str] = &[
     "ACK",
     "NAK",
     "RELEASE",
+    "INFORM",
+    "ACK to INFORM",
     "relayed OFFER",
     "relayed ACK",
 ];
@@ -66,6 +80,7 @@ const INNER: &[&str] = &[
     "dhcp.option.ip_address_lease_time",
     "dhcp.option.renewal_time_value",
     "dhcp.option.rebinding_time_value",
+    "dhcp.option.domain_name_server",
     "dhcp.option.request_list_item",
     "dhcp.client_id.iaid",
     "dhcp.client_id.link_layer_address",
@@ -186,6 +201,8 @@ fn check(message: &Shown, told: &Told) {
     let t2 = (LEASE_SECONDS * 7 / 8).to_string();
     let expected = if answered { [LEASE_SECONDS.to_string(), t1, t2] } else { Default::default() };
     assert_eq!(times, expected, "{kind}");
+    let servers = if answered { SERVERS } else { "" };
+    assert_eq!(message.get("dhcp.option.domain_name_server"), servers, "{kind}");
     let flags = match kind.as_str() {
         "REQUEST (RENEWING)" | "RELEASE" => "0x800000",
         _ => "0x000000",
@@ -204,13 +221,26 @@ fn check_relayed(message: &Shown) {
     }
 }
 
+/// The same for a host that has its address by other means.
+fn check_informed(message: &Shown) {
+    let reply = message.is_reply();
+    assert_eq!(message.address("dhcp.ip.client"), Some(INFORMED));
+    assert_eq!(message.address("dhcp.ip.your"), Some(Ipv4Addr::UNSPECIFIED));
+    assert_eq!(message.address("dhcp.option.dhcp_server_id"), reply.then_some(ONE));
+    assert_eq!(message.ports(), [""; 3]);
+    assert_eq!(message.get("dhcp.option.domain_name_server"), if reply { SERVERS } else { "" });
+    for name in ["ip_address_lease_time", "renewal_time_value", "rebinding_time_value"] {
+        assert!(!message.has(&format!("dhcp.option.{name}")), "RFC 2131 §4.3.5: {message:?}");
+    }
+}
+
 /// A whole life of the client: INIT, a reboot, a server that is away for a while, one that has forgotten it, the end.
 /// Gives what it was told of its first and of its last lease.
 fn live(scene: &mut Scene) -> ([Told; 2], Capture) {
     let mut config = Config {
         lease_seconds: LEASE_SECONDS,
         store: Some(scene.folder.path().join("store")),
-        links: link(&[SHARED]),
+        links: link(&[SHARED]) + OPTIONS,
         ..Config::new(SERVER, ONE_AT, "xdp-native")
     };
     let mut ours = scene.ours_with(ONE, ONE_AT, &[], |fresh| *fresh = config.clone()).unwrap();
@@ -245,6 +275,7 @@ fn live(scene: &mut Scene) -> ([Told; 2], Capture) {
     let last = client.told("obtained").unwrap();
     client.leave().unwrap();
     relayed(scene);
+    informed(scene);
     ([first, last], capture)
 }
 
@@ -264,13 +295,27 @@ fn relayed(scene: &Scene) {
     talker.extend(&identity, &Message::renew(&identity, 9, &lease), &lease).unwrap();
 }
 
+/// A host that has an address and asks for the rest.
+fn informed(scene: &Scene) {
+    let server = std::net::SocketAddrV6::new(ONE_AT, 547, 0, 0);
+    let talker = Talker::direct(&scene.client.namespace, CLIENT_AT, server).unwrap();
+    let identity = Identity::new(0, 2);
+    let message = Message {
+        kind: MessageType::Inform,
+        unicast: true,
+        ciaddr: INFORMED,
+        ..Message::discover(&identity, LAST)
+    };
+    let answer = talker.ask(&identity, &message).unwrap();
+    assert_eq!(answer.kind, MessageType::Ack);
+}
+
 #[test]
 fn tshark_reads_what_we_meant_in_every_kind_of_message() {
     let mut scene = Scene::new().unwrap();
     let ([first, last], capture) = live(&mut scene);
-    // The last to be said is the relayed renewal's ACK.
     let complete =
-        |frames: &[Vec<u8>]| read(frames).last().is_some_and(|one| one.reply && one.xid == 9);
+        |frames: &[Vec<u8>]| read(frames).last().is_some_and(|one| one.reply && one.xid == LAST);
     capture.wait(PATIENCE, complete).unwrap();
     let outer = capture.stop().unwrap();
     let inner = scene.folder.path().join("inner.pcap");
@@ -291,6 +336,8 @@ fn tshark_reads_what_we_meant_in_every_kind_of_message() {
     for (number, message) in messages.iter().enumerate() {
         if message.types.contains(',') {
             check_relayed(message);
+        } else if message.kind().ends_with("INFORM") {
+            check_informed(message);
         } else {
             check(message, if number <= refused { &first } else { &last });
         }
