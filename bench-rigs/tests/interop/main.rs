@@ -13,4 +13,5 @@ mod information;
 mod scapy;
 mod scene;
 mod servers;
+mod softwire;
 mod subscriber;

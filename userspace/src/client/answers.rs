@@ -136,6 +136,7 @@ impl Machine {
             Some(_) => Action::Renewed(lease),
         });
         self.wanted = Some(acknowledged);
+        // req-C26 (RFC 7618 §6 step 5, §7): no probe whether somebody else uses it. Others do.
         self.phase = Phase::Bound(lease);
         Ok(())
     }

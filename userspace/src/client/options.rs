@@ -32,7 +32,8 @@ const OFFER_WAIT_SEVERAL: Duration = Duration::from_secs(3);
 #[derive(Args, Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch of the command line")]
 pub struct Arguments {
-    /// Interface to speak on
+    // req-X7 (RFC 7341 §12): only there, because whoever answers there can switch IPv4 on and off.
+    /// Interface to speak on: one that leads to the operator, for whoever answers there decides over IPv4
     #[arg(long, value_name = "NAME")]
     pub interface: String,
 

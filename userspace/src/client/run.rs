@@ -125,7 +125,8 @@ struct Client<'a, W> {
     sources: Vec<Ipv6Addr>,
     /// Where Information-requests leave from.
     link_local: Option<Ipv6Addr>,
-    /// The interface's addresses.
+    /// The interface's number and its addresses.
+    index: u32,
     addresses: Vec<Ipv6Addr>,
     progress: Progress,
     /// What is in the way was said.
@@ -166,6 +167,7 @@ impl<'a, W: Write> Client<'a, W> {
             servers: None,
             sources: Vec::new(),
             link_local: None,
+            index: interface.index,
             addresses: interface.addresses,
             progress: Progress::Waiting,
             complained: false,
@@ -241,8 +243,7 @@ impl<'a, W: Write> Client<'a, W> {
                 }
                 Some(Input::Heard(Heard::Failed(error))) => {
                     warn!("reading from the network: {error}; opening the sockets anew");
-                    self.sockets.close();
-                    self.next_check = Moment::default();
+                    self.reopen();
                     Step::Continue
                 }
                 Some(Input::Signal(SIGUSR1)) => {

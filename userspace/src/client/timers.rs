@@ -35,6 +35,8 @@ const RENEWAL_INTERVAL_MIN: Duration = Duration::from_mins(1);
 
 /// The wait after the `tries`-th transmission (1 is the first): 4, 8, 16, 32, 64, 64... seconds, each give or
 /// take up to one second (RFC 2131 §4.1).
+///
+/// req-C8 (RFC 7341 §9): nothing of DHCPv6 has a say in it.
 pub fn backoff(tries: u32, random: &mut fastrand::Rng) -> Duration {
     let doublings = tries.saturating_sub(1).min(4);
     Duration::from_millis((4000 << doublings) - 1000 + random.u64(0..=2000))

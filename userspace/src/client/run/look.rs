@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How often the world is looked at: the addresses of the interface, the servers file.
-const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The same as long as something is waited for.
 const WAIT_INTERVAL: Duration = Duration::from_millis(200);
@@ -31,9 +31,7 @@ impl<W: Write> Client<'_, W> {
             let step = match self.look(session) {
                 Ok(step) => step,
                 // What never worked is the operator's to mend; what did comes back, perhaps.
-                Err(error) if self.progress != Progress::Asking && session.lease().is_none() => {
-                    return Err(error);
-                }
+                Err(error) if self.is_fatal(&error, session) => return Err(error),
                 Err(error) => {
                     self.complain(&format!("{error}; waiting for it to pass"));
                     Step::Continue
@@ -46,6 +44,22 @@ impl<W: Write> Client<'_, W> {
             self.next_check = self.next_check.min(read_clocks().now.plus(interval));
         }
         Ok(Step::Continue)
+    }
+
+    fn is_fatal(&self, error: &ClientError, session: &Session) -> bool {
+        match (error, self.progress) {
+            (_, Progress::Waiting) => true,
+            // Interfaces come and go.
+            (ClientError::Interface(_), _) | (_, Progress::Asking) => false,
+            (_, Progress::Begun) => session.lease().is_none(),
+        }
+    }
+
+    /// Closes the sockets, to open them anew and ask anew who the servers are.
+    pub(super) fn reopen(&mut self) {
+        self.sockets.close();
+        self.link_local = None;
+        self.next_check = Moment::default();
     }
 
     fn complain(&mut self, what: &str) {
@@ -65,6 +79,11 @@ impl<W: Write> Client<'_, W> {
 
     fn look(&mut self, session: &mut Session) -> Result<Step, ClientError> {
         let interface = Interface::read(&self.arguments.interface)?;
+        if std::mem::replace(&mut self.index, interface.index) != interface.index {
+            // Another interface of the same name: the sockets belong to the former one.
+            self.reopen();
+            self.next_check = Moment(u64::MAX);
+        }
         if self.addresses != interface.addresses {
             self.addresses.clone_from(&interface.addresses);
             if let exit @ Step::Exit(_) = self.feed(session, Event::Addresses(&interface.addresses))
@@ -110,6 +129,8 @@ impl<W: Write> Client<'_, W> {
         }
         let Some(route) = self.information_route(interface) else {
             self.complain(&format!("waiting for a link-local address on {}", interface.name));
+            // When one is there again, it may be another link's.
+            self.link_local = None;
             return Ok(Step::Continue);
         };
         let former = self.link_local.replace(route.source);
@@ -148,7 +169,11 @@ impl<W: Write> Client<'_, W> {
         session: &mut Session,
         interface: &Interface,
     ) -> Result<Step, ClientError> {
-        let Some(servers) = &self.servers else { return Ok(Step::Continue) };
+        let information = self.information_route(interface);
+        let Some(servers) = &self.servers else {
+            self.sockets.follow(information, Vec::new(), &self.sender)?;
+            return Ok(Step::Continue);
+        };
         let port = self.arguments.server_port;
         let Some(routes) = sockets::routes(interface, servers.addresses(), port) else {
             self.complain(&format!(
@@ -159,7 +184,7 @@ impl<W: Write> Client<'_, W> {
         };
         let sources = sockets::sources(&routes);
         let destinations = u32::try_from(routes.len()).unwrap_or(u32::MAX);
-        self.sockets.follow(self.information_route(interface), routes, &self.sender)?;
+        self.sockets.follow(information, routes, &self.sender)?;
         self.complained = false;
         let former = std::mem::replace(&mut self.sources, sources);
         if !former.is_empty() && former != self.sources {

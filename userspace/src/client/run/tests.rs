@@ -1,6 +1,6 @@
 //! The client whole, over real sockets on the loopback: no privilege is needed.
 
-use std::{collections::VecDeque, net::UdpSocket};
+use std::{collections::VecDeque, net::UdpSocket, path::PathBuf};
 
 use clap::Parser;
 use serde_json::Value;
@@ -17,18 +17,29 @@ struct Line {
     arguments: Arguments,
 }
 
-/// Standard output that, after each line, has the next signal sent to the client.
+/// What happens after a line.
+#[derive(Clone, Debug)]
+enum Then {
+    Nothing,
+    Signal(i32),
+    /// A file gets this content.
+    Write(PathBuf, &'static str),
+}
+
+/// Standard output that, after each line, has the next thing happen.
 struct Terminal {
     lines: Vec<Value>,
-    signals: VecDeque<i32>,
+    script: VecDeque<Then>,
     sender: SyncSender<Input>,
 }
 
 impl Write for Terminal {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
         self.lines.push(serde_json::from_slice(octets)?);
-        if let Some(signal) = self.signals.pop_front() {
-            self.sender.send(Input::Signal(signal)).unwrap();
+        match self.script.pop_front() {
+            None | Some(Then::Nothing) => {}
+            Some(Then::Signal(signal)) => self.sender.send(Input::Signal(signal)).unwrap(),
+            Some(Then::Write(path, text)) => std::fs::write(path, text)?,
         }
         Ok(octets.len())
     }
@@ -40,16 +51,18 @@ impl Write for Terminal {
 
 /// Runs a client on the loopback and returns how it ended and the events that it printed.
 fn run_client(line: &str, signals: &[i32]) -> (Result<ExitCode, ClientError>, Vec<Value>) {
-    let common = "client --interface lo --server ::1 --port 0 --initial-delay 0 --offer-wait 0 \
+    let script = signals.iter().map(|&signal| Then::Signal(signal)).collect();
+    run_script(&format!("--server ::1 {line}"), script)
+}
+
+/// The same, with other things that happen and without a server.
+fn run_script(line: &str, script: VecDeque<Then>) -> (Result<ExitCode, ClientError>, Vec<Value>) {
+    let common = "client --interface lo --port 0 --initial-delay 0 --offer-wait 0 \
                   --duid 00030001020000000001 --iaid 1 --output json";
     let words = common.split_whitespace().chain(line.split_whitespace());
     let arguments = Line::parse_from(words).arguments;
     let (sender, inputs) = mpsc::sync_channel(QUEUE_LENGTH);
-    let mut terminal = Terminal {
-        lines: Vec::new(),
-        signals: signals.iter().copied().collect(),
-        sender: sender.clone(),
-    };
+    let mut terminal = Terminal { lines: Vec::new(), script, sender: sender.clone() };
     let outcome =
         Client::new(&arguments, sender, inputs, &mut terminal).and_then(|mut client| client.run());
     (outcome, terminal.lines)
@@ -136,4 +149,40 @@ fn a_client_that_nobody_answers_gives_up_when_it_is_told_to() {
     let query = Sent { at: Moment::default(), octets: buffer[..length].to_vec() };
     assert_eq!(query.kind(), MessageType::Discover);
     assert!(query.view().requests(dhcpv4::OPTION_PORT_PARAMS));
+}
+
+#[test]
+fn k04_a_client_that_is_fed_option_88_by_a_file_follows_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("servers");
+    std::fs::write(&file, "::1\n").unwrap();
+    let (port, server) = start_server();
+    let line = format!("--servers-file {} --server-port {port} --on-loss now", file.display());
+    let script = [
+        Then::Nothing,
+        Then::Write(file.clone(), ""),
+        Then::Nothing,
+        Then::Write(file, "::1"),
+        Then::Nothing,
+        Then::Signal(SIGTERM),
+    ];
+    let (outcome, lines) = run_script(&line, script.into());
+    outcome.unwrap();
+    let expected =
+        ["native-stop", "obtained", "lost", "native-start", "native-stop", "obtained", "released"];
+    assert_eq!(names(&lines), expected);
+    assert_eq!((&lines[2]["reason"], &lines[3]["interface"]), (&"withdrawn".into(), &"lo".into()));
+    let (discover, request) = (MessageType::Discover, MessageType::Request);
+    let kinds = [discover, request, discover, request, MessageType::Release];
+    assert_eq!(server.join().unwrap(), kinds, "nothing while there was no server");
+}
+
+#[test]
+fn a_servers_file_that_is_none_is_named_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("servers");
+    std::fs::write(&file, "192.0.2.1\n").unwrap();
+    let (outcome, _) = run_script(&format!("--servers-file {}", file.display()), VecDeque::new());
+    let error = outcome.unwrap_err().to_string();
+    assert!(error.starts_with("servers file ") && error.contains("servers:1:"), "{error}");
 }
