@@ -53,6 +53,7 @@ const WAIT_SECONDS_MAX: u64 = 3;
 
 /// The server in a namespace, and the frames of the link to it.
 pub struct DaemonBackend {
+    setup: Setup,
     daemon: Daemon,
     link: FrameSocket,
     counters: Counters,
@@ -77,10 +78,18 @@ impl DaemonBackend {
         let link = clients.enter(|| FrameSocket::open(CLIENT_INTERFACE)).unwrap().unwrap();
         let folder = folder_on_disk("conformance-").unwrap();
         setup.store_in(folder.path());
-        std::fs::write(folder.path().join("portlease.toml"), setup.text()).unwrap();
-        let daemon = start(&server, &folder);
+        let daemon = start(&server, &folder, &setup);
         let counters = daemon.counters().unwrap();
-        Self { daemon, link, counters, others: Vec::new(), folder, server, _clients: clients }
+        Self {
+            setup,
+            daemon,
+            link,
+            counters,
+            others: Vec::new(),
+            folder,
+            server,
+            _clients: clients,
+        }
     }
 
     fn transmit(&self, datagram: &Datagram) {
@@ -130,8 +139,9 @@ impl DaemonBackend {
     }
 }
 
-fn start(server: &Netns, folder: &TempDir) -> Daemon {
+fn start(server: &Netns, folder: &TempDir, setup: &Setup) -> Daemon {
     let config = folder.path().join("portlease.toml");
+    std::fs::write(&config, setup.text()).unwrap();
     let mut daemon = Daemon::spawn_with(server, &config, &[]).unwrap();
     daemon.wait_ready().unwrap();
     daemon
@@ -218,9 +228,10 @@ impl Backend for DaemonBackend {
         u32::try_from(passed.as_secs()).unwrap()
     }
 
-    fn crash(&mut self) {
+    fn crash(&mut self, change: &mut dyn FnMut(&mut Setup)) {
         self.daemon.kill().unwrap();
-        self.daemon = start(&self.server, &self.folder);
+        change(&mut self.setup);
+        self.daemon = start(&self.server, &self.folder, &self.setup);
         self.counters = self.daemon.counters().unwrap();
     }
 

@@ -10,6 +10,7 @@ use portlease::{
     wire::{
         dhcpv4::View,
         dhcpv6::{self, Response},
+        identity::ClientIdentifier,
         portparams::{PortParams, interface_identifier, psid_of},
     },
 };
@@ -47,6 +48,7 @@ pub const CASES: &[Case] = &[
     server("P19", a_split_option_159_is_one),
     server("P20", half_an_option_in_file),
     server("P21", options_in_file_and_sname),
+    server("P22", who_a_client_is),
     codec("P23", the_psid_in_an_interface_identifier),
 ];
 
@@ -321,6 +323,33 @@ fn options_in_file_and_sname(bench: Bench) {
     query.message.file[..10].copy_from_slice(&[159, 2, 8, 0x34, 50, 2, 198, 51, 255, 0]);
     query.message.sname[..8].copy_from_slice(&[159, 1, 0, 50, 2, 100, 1, 255]);
     assert_eq!(lab.offer(&query).tuple(), wanted);
+}
+
+/// To the server all identifiers are octets; to its operator one of RFC 4361 is an IAID and a DUID.
+fn who_a_client_is(bench: Bench) {
+    let identifier = [255, 0, 0, 0, 1, 0, 3, 0, 1, 2, 0, 0, 0, 0, 1];
+    let shown = "iaid 00000001 duid 00030001020000000001";
+    assert_eq!(ClientIdentifier::parse(&identifier).unwrap().to_string(), shown);
+    let mut lab = bench.lab_on_disk();
+    // The same DUID with another IAID, another type, and octets of no form at all: four clients.
+    let mut other = identifier;
+    other[4] = 2;
+    let mut of_type_1 = identifier;
+    of_type_1[0] = 1;
+    let all = [&identifier[..], &other, &of_type_1, b"whatever"];
+    let clients = all.map(|identifier| Client::on(L1, 1).identified_by(Some(identifier)));
+    let leases = clients.each_ref().map(|client| lab.obtain(client).tuple());
+    for (client, lease) in clients.iter().zip(leases) {
+        lab.assert_holds(client, lease);
+    }
+    assert_eq!(lab.active().len(), 4);
+    if bench == Bench::Daemon {
+        // Their pool is taken away, and the log says whose leases those are.
+        lab.restart_with(|setup| setup.set_toml("link.0.pool.0.addresses", "[\"10.0.0.1\"]"));
+        let log = lab.log();
+        let named = [shown, "iaid 00000002 duid 0003", "0x0100000001000300", "0x7768617465766572"];
+        assert!(named.iter().all(|client| log.contains(client)), "{named:?} in: {log}");
+    }
 }
 
 fn the_psid_in_an_interface_identifier() {

@@ -164,7 +164,8 @@ impl Backend for EngineBackend {
         self.now.seconds()
     }
 
-    fn crash(&mut self) {
+    fn crash(&mut self, change: &mut dyn FnMut(&mut Setup)) {
+        change(&mut self.setup);
         assert!(self.folder.is_some(), "a store that survives");
         // The new log cannot be opened while the old one is.
         self.log = Box::new(portlease::journal::MemoryLog::new().unwrap());

@@ -93,8 +93,8 @@ pub trait Backend {
     fn wait(&mut self, seconds: u64);
     /// The server's time, in seconds since the epoch.
     fn now(&self) -> u32;
-    /// Ends the server at once, without a chance to finish anything, and starts it again.
-    fn crash(&mut self);
+    /// Ends the server at once, without a chance to finish anything, and starts it again with a changed configuration.
+    fn crash(&mut self, change: &mut dyn FnMut(&mut Setup));
     /// What the server has logged.
     fn log(&mut self) -> String;
     /// Frames that were seen on the link and are no datagrams of the server's port.
@@ -224,8 +224,14 @@ impl Lab {
         self.0.wait(seconds);
     }
 
+    /// Kills the server and starts it again.
     pub fn crash(&mut self) {
-        self.0.crash();
+        self.0.crash(&mut |_| {});
+    }
+
+    /// Kills the server and starts it again with a changed configuration.
+    pub fn restart_with(&mut self, mut change: impl FnMut(&mut Setup)) {
+        self.0.crash(&mut change);
     }
 
     pub fn log(&mut self) -> String {

@@ -1,10 +1,13 @@
 //! The store at birth: opened, read back into the leases, and checked against the clock.
 
-use std::sync::{
-    Arc,
-    mpsc::{Receiver, RecvTimeoutError},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::Duration,
 };
-use std::time::Duration;
 
 use tracing::{info, warn};
 
@@ -14,9 +17,11 @@ use crate::{
         LeaseError, Leases, Recovered, Settings,
         key::IdentitySecret,
         promise::Watermarks,
+        record::{Record, Tuple},
         recovery::OutsideLease,
         stamp::{Now, Stamp},
     },
+    wire::identity::ClientIdentifier,
 };
 
 use super::{
@@ -139,21 +144,56 @@ fn tell(compiled: &Compiled, report: &RecoveryReport, recovered: &Recovered) {
             outside.len()
         );
     }
-    for lease in outside.iter().take(OUTSIDE_NAMED_MAX) {
-        warn!("outside of all pools: {}", name(lease));
+    let named = outside.get(..OUTSIDE_NAMED_MAX).unwrap_or(outside);
+    let clients = clients_of(store, named);
+    for lease in named {
+        warn!("outside of all pools: {}", name(lease, &clients));
     }
     if let Some(more) = outside.len().checked_sub(OUTSIDE_NAMED_MAX).filter(|more| *more > 0) {
         warn!("outside of all pools: {more} more");
     }
 }
 
-fn name(lease: &OutsideLease) -> String {
+/// The newest records of these leases, which say who their clients are. Read from the log once more: it is rare that
+/// a lease is outside of all pools, and recovery keeps no more of a client than the hash of its identity.
+fn clients_of(store: &Store, leases: &[OutsideLease]) -> BTreeMap<Tuple, Record> {
+    let mut newest: BTreeMap<Tuple, Record> = BTreeMap::new();
+    let Store::Ring(path) = store else { return newest };
+    if leases.is_empty() {
+        return newest;
+    }
+    let read = RingLog::read(path, &mut |record| {
+        let tuple = record.tuple();
+        let is_newer = newest.get(&tuple).is_none_or(|known| known.stamp() <= record.stamp());
+        if is_newer && leases.iter().any(|lease| lease.tuple == tuple) {
+            newest.insert(tuple, *record);
+        }
+    });
+    if let Err(error) = read {
+        warn!("the clients of these leases cannot be named: {error}");
+    }
+    newest
+}
+
+/// The client as an operator knows it: IAID and DUID if its identifier has that form (RFC 4361 §6.1), else its octets.
+/// Of a very long identifier a record has only the beginning.
+fn show_client(record: &Record) -> String {
+    let octets = record.client();
+    match ClientIdentifier::parse(octets).filter(|_| !record.hardware()) {
+        Some(identifier) => identifier.to_string(),
+        None => octets.iter().fold("0x".to_owned(), |text, octet| format!("{text}{octet:02x}")),
+    }
+}
+
+fn name(lease: &OutsideLease, clients: &BTreeMap<Tuple, Record>) -> String {
     let OutsideLease { tuple, identity, until, .. } = lease;
+    let client = clients.get(tuple).map(show_client);
+    let client = client.unwrap_or_else(|| format!("{:032x}", identity.0));
     let ports = match tuple.psid_length {
         0 => String::new(),
         length => format!(" psid {}/{length} offset {}", tuple.psid, tuple.offset),
     };
-    format!("{}{ports}, client {:032x}, until {until} s since 1970", tuple.address, identity.0)
+    format!("{}{ports}, client {client}, until {until} s since 1970", tuple.address)
 }
 
 /// A clock that is not behind what it has stamped before: two records of a slot would be in the wrong order, and
