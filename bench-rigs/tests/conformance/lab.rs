@@ -65,7 +65,9 @@ pub struct Sent {
 }
 
 /// Counters of what is remarkable about a reply.
-pub const REMARKS: &[&str] = &[OPTIONS_OMITTED, RELAY_INFORMATION_OMITTED, STRANGE_PEER];
+pub const REMARKS: &[&str] =
+    &[OPTIONS_OMITTED, RELAY_INFORMATION_OMITTED, SOURCE_CHANGED, STRANGE_PEER];
+pub const SOURCE_CHANGED: &str = "source-changed";
 pub const STRANGE_PEER: &str = "strange-peer-address";
 pub const OPTIONS_OMITTED: &str = "options-omitted";
 pub const RELAY_INFORMATION_OMITTED: &str = "relay-info-omitted";

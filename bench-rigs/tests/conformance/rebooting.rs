@@ -2,8 +2,8 @@
 
 use crate::{
     dora::p1,
-    lab::Bench,
-    packet::{INTERFACE_ID, Level, Tuple},
+    lab::{Bench, SOURCE_CHANGED},
+    packet::{ACK, INTERFACE_ID, Level, Tuple},
     query::{Client, L1, L2, address},
     registry::{Case, TIME, engine_only, server},
 };
@@ -16,6 +16,7 @@ pub const CASES: &[Case] = &[
     server("I05", without_ports),
     engine_only("I06", TIME, a_lease_that_has_ended),
     engine_only("I07", TIME, a_lease_that_is_somebody_elses_now),
+    server("I08", another_source),
     server("I09", a_refusal_goes_back_through_the_relays),
 ];
 
@@ -81,6 +82,26 @@ fn a_lease_that_is_somebody_elses_now(bench: Bench) {
     lab.obtain_tuple(&two, lease);
     lab.nak_without_change(&one.reboot(lease));
     lab.assert_holds(&two, lease);
+}
+
+fn another_source(bench: Bench) {
+    let client = Client::on(L1, 1);
+    let moved = Client { source: address(L1, 0x77), ..client.clone() };
+    let mut strict = bench.lab_with(|setup| setup.set("policy.bind-source", "nak"));
+    let lease = strict.obtain(&client).tuple();
+    strict.nak_without_change(&moved.reboot(lease));
+    assert_eq!(strict.ack(&client.reboot(lease)).tuple(), lease);
+
+    let mut lab = bench.lab();
+    let lease = lab.obtain(&client).tuple();
+    let (ack, remarks) = lab.send_and_count(&moved.reboot(lease)).expect("an ACK");
+    assert_eq!((ack.kind(), ack.tuple()), (ACK, lease));
+    assert_eq!(remarks, [(SOURCE_CHANGED.to_owned(), 1)]);
+    assert_eq!(lab.durable(lease).unwrap().source, moved.source);
+    if bench == Bench::Daemon {
+        lab.wait(2);
+        assert!(lab.log().contains(SOURCE_CHANGED), "a remark in: {}", lab.log());
+    }
 }
 
 /// The chain and the flag are held against the query in `Reply::assert_lawful`; here it is said what they are.

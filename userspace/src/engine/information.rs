@@ -142,5 +142,6 @@ pub(super) fn answer(
         kind: ReplyKind::Information,
         omitted: Omitted::default(),
         has_strange_peer: path.has_strange_peer,
+        has_moved: false,
     }))
 }

@@ -31,7 +31,7 @@ pub enum PsidChoice {
 /// What to do when a client reboots from another IPv6 source address (RFC 7618 §7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum BindSource {
-    /// Serve it, and count it.
+    /// Serve it, count it (`source-changed`), and tell the operator.
     #[default]
     Log,
     /// Refuse it: the client has to start with a DISCOVER.

@@ -37,6 +37,8 @@ pub struct Reply {
     pub omitted: Omitted,
     /// A relay names nobody as its peer; the answer may go no further than to that relay.
     pub has_strange_peer: bool,
+    /// The client has rebooted with its lease at another IPv6 source, and is served (`bind-source = "log"`).
+    pub has_moved: bool,
 }
 
 /// What a reply is.
@@ -213,5 +215,6 @@ fn write(
     let length = w.finish().ok_or(Refusal::ReplyTooLarge)?;
     let port = port(policy, exchange.datagram, exchange.relays);
     let has_strange_peer = exchange.has_strange_peer;
-    Ok(Reply { length, port, kind: ReplyKind::Dhcpv4(kind), omitted, has_strange_peer })
+    let kind = ReplyKind::Dhcpv4(kind);
+    Ok(Reply { length, port, kind, omitted, has_strange_peer, has_moved: false })
 }

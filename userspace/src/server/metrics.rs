@@ -46,6 +46,8 @@ tallies! {
     StrangePeer = "strange-peer-address",
     /// A client has declined a tuple, which rests for nobody now.
     Declined = "tuples-declined",
+    /// A client has rebooted with its lease at another IPv6 source, and got its ACK.
+    SourceChanged = "source-changed",
     /// A promise was made that needs no reply: a RELEASE or a DECLINE.
     Silent = "promises-without-reply",
     /// A record went to the journal.
@@ -106,6 +108,7 @@ impl Counters {
             (reply.omitted.options, Tally::OptionsOmitted),
             (reply.omitted.relay_information, Tally::RelayInformationOmitted),
             (reply.has_strange_peer, Tally::StrangePeer),
+            (reply.has_moved, Tally::SourceChanged),
         ];
         for (_, tally) in remarks.into_iter().filter(|(applies, _)| *applies) {
             self.count(tally);
@@ -215,6 +218,7 @@ mod tests {
             kind: ReplyKind::Dhcpv4(MessageType::Nak),
             omitted: Omitted::default(),
             has_strange_peer: true,
+            has_moved: true,
         });
         two.refused(Refusal::PoolExhausted.into());
         let mut snapshot = Snapshot::default();
@@ -223,6 +227,7 @@ mod tests {
         assert_eq!(snapshot.get("datagrams"), 3);
         assert_eq!(snapshot.get("naks"), 1);
         assert_eq!(snapshot.get("strange-peer-address"), 1);
+        assert_eq!(snapshot.get("source-changed"), 1);
         assert_eq!(snapshot.get("options-omitted"), 0);
         assert_eq!(snapshot.get("pool-exhausted"), 1);
         let text = snapshot.to_string();

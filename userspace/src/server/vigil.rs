@@ -32,6 +32,10 @@ const REMARKABLE: &[(&str, &str)] = &[
         "strange-peer-address",
         "a relay says that messages came to it from no possible address: its answers are lost there",
     ),
+    (
+        "source-changed",
+        "clients reboot with their leases at another IPv6 source; policy.bind-source tells what to do",
+    ),
     ("replies-stale", "the journal took longer than 3 s: compare journal-sync and journal-wake"),
     ("lane-full", "a lane overflowed, which its worker's bursts should exclude"),
     ("no-source-address", "an interface has no address from which such clients can be answered"),
