@@ -7,7 +7,7 @@ use std::{
 
 use bench_rigs::{daemon::folder_on_disk, stage::SERVER};
 use portlease::{
-    engine::{Engine, Reply, Verdict},
+    engine::{Engine, Verdict},
     journal::LeaseLog,
     lease::{
         promise::{LaneId, Promise, Watermarks},
@@ -95,10 +95,10 @@ fn open(
     (engine, opened.log, now, Vec::new())
 }
 
-/// What a worker counts of a reply, by the names that an operator sees.
-fn remarks(reply: &Reply) -> BTreeMap<String, u64> {
+/// What a worker counts of a verdict besides, by the names that an operator sees.
+fn remarks(count: impl FnOnce(&Counters)) -> BTreeMap<String, u64> {
     let (counters, mut snapshot) = (Counters::default(), Snapshot::default());
-    counters.reply(reply);
+    count(&counters);
     snapshot.add_worker(&counters);
     let values = REMARKS.iter().map(|name| ((*name).to_owned(), snapshot.get(name)));
     values.filter(|(_, value)| *value > 0).collect()
@@ -125,12 +125,15 @@ impl Backend for EngineBackend {
             Verdict::Reply(reply) => Some(reply),
             Verdict::Promise { records, reply } => {
                 self.settle(&records);
+                if reply.is_none() {
+                    outcome.remarks = remarks(|counters| counters.silent(&records));
+                }
                 reply
             }
         };
         self.engine.leases().check_invariants().unwrap();
         if let Some(reply) = &reply {
-            outcome.remarks = remarks(reply);
+            outcome.remarks = remarks(|counters| counters.reply(reply));
         }
         outcome.sent = reply
             .into_iter()

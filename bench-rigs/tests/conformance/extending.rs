@@ -196,6 +196,25 @@ fn renewing_a_whole_address(bench: Bench) {
     assert!(!ack.has(159));
 }
 
+fn renewing_where_nothing_is_extended(bench: Bench) {
+    let mut lab = bench.lab_with(|setup| {
+        setup.set("lease.early-renewal-percent", 0);
+        setup.set("policy.extend-leases", false);
+    });
+    let client = Client::on(L1, 1);
+    let lease = lab.obtain(&client).tuple();
+    let before = lab.durable(lease).unwrap();
+    lab.wait(2);
+    for query in [client.renew(lease), client.rebind(lease)] {
+        let ack = lab.ack(&query);
+        assert_eq!(ack.tuple(), lease);
+        let [left, t1, t2] = [51, 58, 59].map(|code| ack.number(code).unwrap());
+        assert!((3590..=3598).contains(&left), "{left} s of 3600 remain after 2");
+        assert!(t1 < t2 && t2 < left);
+    }
+    assert_eq!(lab.durable(lease).unwrap().expires, before.expires);
+}
+
 fn renewing_early(bench: Bench) {
     let mut lab = bench.lab();
     let client = Client::on(L1, 1);
