@@ -30,7 +30,7 @@ fn happening() -> impl Strategy<Value = Happening> {
             Happening::Answer { kind, psid, changes, cut }
         }),
         3 => (0_u32..3000).prop_map(Happening::Wait),
-        1 => (0_u8..4).prop_map(Happening::Told),
+        1 => (0_u8..8).prop_map(Happening::Told),
     ]
 }
 
@@ -76,8 +76,14 @@ proptest! {
         let memory = if remembers { Memory::Lease(shared()) } else { Memory::Nothing };
         let mut bench = Bench::start_seeded(config(), memory, seed);
         let mut latest = bench.next_sent();
+        let mut offered = true;
         for happening in happenings {
             let mut datagram = Vec::new();
+            offered = match happening {
+                Happening::Told(2 | 3) => false,
+                Happening::Told(4 | 5) => true,
+                _ => offered,
+            };
             match happening {
                 Happening::Noise(octets) => datagram = octets,
                 Happening::Answer { kind, psid, changes, cut } => {
@@ -92,6 +98,12 @@ proptest! {
                 Happening::Wait(seconds) => bench.run_for(seconds * SECOND),
                 Happening::Told(0) => bench.handle(Event::SourceChanged),
                 Happening::Told(1) => bench.handle(Event::Release),
+                Happening::Told(2) => bench.handle(Event::Disabled(OnLoss::Now)),
+                Happening::Told(3) => bench.handle(Event::Disabled(OnLoss::LeaseEnd)),
+                Happening::Told(4 | 5) => {
+                    bench.handle(Event::Enabled(2));
+                    bench.handle(Event::Start);
+                }
                 Happening::Told(_) => bench.handle(Event::RenewNow),
             }
             assert!(!bench.events.iter().any(is_gain), "a lease without a datagram");
@@ -106,6 +118,7 @@ proptest! {
                 bench.run_for(SECOND);
                 bench.events.clear();
             }
+            assert!(offered || bench.sent.is_empty(), "nothing is sent where nobody offers it");
             latest = bench.sent.pop().unwrap_or(latest);
             bench.sent.clear();
         }

@@ -13,7 +13,7 @@ use std::{net::Ipv4Addr, time::Duration};
 use super::{
     choose::Mode,
     lease::{Assignment, Lease, Softwire},
-    machine::{Action, Config, Event, Loss, Machine, Memory, Note},
+    machine::{Action, Config, Event, Loss, Machine, Memory, Note, OnLoss},
     messages::{HardwareAddress, Sender},
     replies::Ignored,
     timers::Moment,

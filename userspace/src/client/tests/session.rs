@@ -6,7 +6,6 @@ use super::{
 };
 use crate::client::{
     discovery,
-    machine::OnLoss,
     servers::Servers,
     session::{Config as SessionConfig, Event, Session, Source},
 };
