@@ -113,6 +113,8 @@ pub struct Lease {
     /// End, in seconds since the epoch.
     pub expires: u32,
     pub source: Ipv6Addr,
+    /// Where the client's softwire begins (RFC 8539).
+    pub softwire: Option<Ipv6Addr>,
     /// Orders the records of a tuple.
     pub stamp: u64,
 }
@@ -298,6 +300,7 @@ impl Lease {
             state: record.state().expect("a record of this version"),
             expires: record.expires(),
             source: record.source(),
+            softwire: record.softwire().map(|softwire| softwire.address),
             stamp: record.stamp().0,
         }
     }

@@ -36,6 +36,7 @@ mod relays;
 mod reply;
 mod setup;
 mod sharing;
+mod softwires;
 
 use std::{path::Path, process::ExitCode};
 
@@ -64,6 +65,7 @@ const SECTIONS: &[&[Case]] = &[
     malformed::CASES,
     hostile::CASES,
     flood::CASES,
+    softwires::CASES,
     client_process::CASES,
     client_obtain::CASES,
     client_keep::CASES,

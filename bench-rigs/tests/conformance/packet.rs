@@ -11,13 +11,16 @@ pub const QUERY: u8 = 20;
 pub const RESPONSE: u8 = 21;
 
 /// Options of DHCPv6.
+pub const OPTION_REQUEST: u16 = 6;
 pub const RELAY_MESSAGE: u16 = 9;
 pub const INTERFACE_ID: u16 = 18;
 pub const REMOTE_ID: u16 = 37;
 pub const ECHO_REQUEST: u16 = 43;
 pub const CLIENT_LINK_LAYER: u16 = 79;
 pub const DHCPV4_MESSAGE: u16 = 87;
+pub const S46_BR: u16 = 90;
 pub const RELAY_PORT: u16 = 135;
+pub const S46_BIND_PREFIX: u16 = 137;
 
 /// Message types of DHCPv4 (RFC 2132 §9.6).
 pub const DISCOVER: u8 = 1;

@@ -238,7 +238,8 @@ fn relay_information_that_does_not_fit(bench: Bench) {
     let limit = 576_u16.to_be_bytes();
     let agent = [&[1, 253][..], &[7; 253]].concat();
     let ask = |client: &Client, lab: &mut Lab| {
-        let query = client.discover().giaddr([10, 0, 0, 1]).set(57, &limit).set(82, &agent);
+        let query = client.discover().parameters(&[159]);
+        let query = query.giaddr([10, 0, 0, 1]).set(57, &limit).set(82, &agent);
         lab.send_and_count(&query).expect("an answer")
     };
     let (fits, omitted) = ask(&Client::on(L1, 1), &mut lab);

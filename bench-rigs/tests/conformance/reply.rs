@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::{
     packet::{
-        ACK, COOKIE, DHCPV4_MESSAGE, Level, Message, NAK, OFFER, Options6, Ports, RESPONSE, Tuple,
-        decode_options6,
+        ACK, COOKIE, DHCPV4_MESSAGE, Level, Message, NAK, OFFER, OPTION_REQUEST, Options6, Ports,
+        RESPONSE, Tuple, decode_options6,
     },
     query::{Query, SERVER_ID},
 };
@@ -99,6 +99,13 @@ impl Reply {
     /// Asserts what RFC 7341 §6, RFC 2131 Table 3, RFC 6842 §3 and RFC 7618 §8 say of every reply to `query`.
     pub fn assert_lawful(&self, query: &Query) {
         assert_eq!(self.flags, [0; 3], "RFC 7341 §6.4: response flags");
+        let asked = requested_options6(query);
+        for (code, _) in &self.options6 {
+            assert!(
+                [90, 137].contains(code) && asked.contains(code),
+                "RFC 7341 §6.2: option {code}"
+            );
+        }
         let (asked, said) = (&query.message, &self.message);
         assert_eq!((said.op, said.hops, said.secs), (2, 0, 0), "RFC 2131 Table 3: op, hops, secs");
         assert_eq!(said.cookie, COOKIE);
@@ -153,6 +160,15 @@ impl Reply {
             assert_eq!(back, forth, "RFC 8415 §19.3: hop-count, link-address, peer-address");
         }
     }
+}
+
+/// What the Option Request option of a query lists (RFC 8539 §5).
+fn requested_options6(query: &Query) -> Vec<u16> {
+    let all = query.before.iter().chain(&query.after);
+    let lists = all.filter(|(code, _)| *code == OPTION_REQUEST);
+    lists
+        .flat_map(|(_, value)| value.chunks(2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])))
+        .collect()
 }
 
 /// All instances of a DHCPv4 option put together (RFC 3396 §7).
