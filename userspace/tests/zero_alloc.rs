@@ -5,13 +5,21 @@ mod common;
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
+    net::Ipv6Addr,
 };
 
-use common::{L1, L3, Query, Server};
+use common::{L1, L3, Query, Server, network};
 use portlease::{
-    engine::Verdict,
+    engine::{
+        Verdict,
+        policy::{Information, Softwire},
+    },
     lease::promise::{LaneId, Promise},
-    wire::datagram::Datagram,
+    wire::{
+        datagram::Datagram,
+        dhcpv6::{self, RelayForward},
+        writer::Writer,
+    },
 };
 
 thread_local! {
@@ -42,7 +50,7 @@ static ALLOCATOR: Counting = Counting;
 
 /// The messages of one client's life, and what they are answered with.
 struct Life {
-    source: std::net::Ipv6Addr,
+    source: Ipv6Addr,
     messages: Vec<Vec<u8>>,
 }
 
@@ -63,9 +71,32 @@ fn life(server: &mut Server, client: u8, link: u16, relayed: bool) -> Life {
     }
 }
 
+/// A client that asks for configuration only, through a relay.
+fn newcomer() -> Life {
+    let mut buffer = [0; 200];
+    let mut w = Writer::new(&mut buffer);
+    let relay = RelayForward {
+        hop_count: 0,
+        link_address: network(L1),
+        peer_address: Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1),
+        interface_id: Some(b"ge-0/0/1"),
+        remote_id: None,
+        client_link_layer: None,
+    };
+    let envelope = dhcpv6::begin_information_request(&mut w, &[relay], [1, 2, 3]);
+    dhcpv6::put_option(&mut w, dhcpv6::OPTION_REQUEST, &[0, 88, 0, 32]);
+    envelope.finish(&mut w);
+    Life { source: network(L1), messages: vec![w.written().to_vec()] }
+}
+
 #[test]
 fn a_million_answers_allocate_nothing() {
-    let mut server = Server::reference();
+    let mut server = Server::with(|policy| {
+        let relay = "2001:db8::b1".parse().unwrap();
+        let border_relays = vec![relay];
+        policy.softwire = Some(Softwire { border_relays, bind_prefix: None });
+        policy.information = Some(Information { servers: vec![relay], ..Information::default() });
+    });
     let mut lives = Vec::new();
     for client in 1..=100 {
         lives.push(life(&mut server, client, L1, client % 2 == 0));
@@ -73,6 +104,7 @@ fn a_million_answers_allocate_nothing() {
     for client in 1..=3 {
         lives.push(life(&mut server, client, L3, client == 2));
     }
+    lives.push(newcomer());
     let mut out = [0; 1500];
     let (mut replies, mut promises, mut ignored) = (0_u32, 0_u32, 0_u32);
     let mut sequence = 10_000;

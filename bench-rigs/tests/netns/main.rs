@@ -8,6 +8,8 @@ mod conversations;
 mod frames;
 mod home;
 mod hostile;
+mod information;
 mod neighbours;
 mod operation;
+mod relays;
 mod scene;

@@ -9,7 +9,10 @@ pub(crate) mod naive;
 
 use portlease::wire::{
     dhcpv4::{self, Header, MessageType, PortParamsField, View},
-    dhcpv6::{self, Query, Relay, Relays, Response},
+    dhcpv6::{
+        self, InformationRequest, Relay, Relays, Reply, Request, Response,
+        softwire::{self, BindPrefix},
+    },
     identity::ClientIdentifier,
     portparams::PortParams,
     writer::Writer,
@@ -20,9 +23,10 @@ const SOME_CODES: [u8; 4] = [1, 82, 159, 254];
 
 /// Any UDP payload sent to a server.
 pub(crate) fn query(payload: &[u8]) {
-    let Ok(query) = Query::parse(payload) else {
-        request(payload);
-        return;
+    let query = match Request::parse(payload) {
+        Ok(Request::Query(query)) => query,
+        Ok(Request::Information(asked)) => return information(&asked, payload.len()),
+        Err(_) => return request(payload),
     };
     check_relays(query.relays);
     request(query.message);
@@ -43,6 +47,27 @@ pub(crate) fn query(payload: &[u8]) {
     }
 }
 
+/// An Information-request that was read from a payload of `length` octets.
+fn information(asked: &InformationRequest<'_>, length: usize) {
+    check_relays(asked.relays);
+    let mut buffer = vec![0xee; length];
+    let mut w = Writer::new(&mut buffer);
+    let envelope = dhcpv6::begin_reply(&mut w, asked.relays, asked.transaction);
+    if let Some(client) = asked.client_id {
+        dhcpv6::put_option(&mut w, dhcpv6::OPTION_CLIENT_ID, client);
+    }
+    envelope.finish(&mut w);
+    let length = w.finish().expect("a reply with nothing new fits where its request was");
+    let reply = Reply::parse(&buffer[..length]).expect("a reply that can be read");
+    assert_eq!(reply.transaction, asked.transaction);
+    assert_eq!(reply.option(dhcpv6::OPTION_CLIENT_ID), asked.client_id);
+    check_relays(reply.relays);
+    assert_eq!(reply.relays.levels(), asked.relays.levels());
+    for (forward, back) in asked.relays.iter().zip(reply.relays) {
+        check_echo(forward, back);
+    }
+}
+
 /// Any UDP payload sent to a client or a relay.
 pub(crate) fn reply(payload: &[u8]) {
     let message = match Response::parse(payload) {
@@ -52,10 +77,38 @@ pub(crate) fn reply(payload: &[u8]) {
         }
         Err(_) => payload,
     };
+    if let Ok(reply) = Reply::parse(payload) {
+        check_relays(reply.relays);
+        for (code, content) in reply.options() {
+            assert!(reply.option(code).is_some());
+            read_softwire(code, content);
+        }
+    }
     let parsed = View::parse_reply(message);
     check_view(parsed.as_ref().ok(), naive::read(message, dhcpv4::BOOT_REPLY).as_ref());
     if let Some(addresses) = dhcpv6::server_addresses(payload) {
         assert_eq!(addresses.len() * 16, payload.len());
+    }
+}
+
+/// Any octets in the place of an option's content: what is read is written as it was.
+fn read_softwire(code: u16, content: &[u8]) {
+    let mut buffer = [0; 32];
+    let mut w = Writer::new(&mut buffer);
+    match code {
+        dhcpv6::OPTION_S46_BR => {
+            let Some(relay) = softwire::border_relay(content) else { return };
+            softwire::put_border_relays(&mut w, &[relay]);
+            assert_eq!(&w.written()[4..], content);
+        }
+        dhcpv6::OPTION_S46_BIND_PREFIX => {
+            let Some(prefix) = BindPrefix::parse(content) else { return };
+            assert!(prefix.contains(prefix.address()));
+            softwire::put_bind_prefix(&mut w, prefix);
+            assert_eq!(w.written().len(), content.len() + 4);
+            assert_eq!(BindPrefix::parse(&w.written()[4..]), Some(prefix));
+        }
+        _ => {}
     }
 }
 

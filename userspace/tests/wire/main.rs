@@ -4,6 +4,7 @@
 
 #[path = "../checks/mod.rs"]
 mod checks;
+mod information;
 mod oracles;
 mod packets;
 mod properties;
