@@ -151,7 +151,7 @@ fn the_server_keeps_its_duid_as_long_as_its_store() {
         let mut daemon = Daemon::start(&stage.server, &config, folder.path()).unwrap();
         let (octets, _) = ask(&talker, &request(&[]));
         let duid = Reply::parse(&octets).unwrap().option(2).unwrap().to_vec();
-        let text: String = duid.iter().map(|octet| format!("{octet:02x}")).collect();
+        let text = duid.iter().fold(String::new(), |text, octet| format!("{text}{octet:02x}"));
         assert!(daemon.log().contains(&text), "the log names it: {}", daemon.log());
         daemon.kill().unwrap();
         duid
