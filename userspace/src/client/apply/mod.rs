@@ -82,13 +82,13 @@ pub enum ApplyError {
     SameInterface(String),
     /// A program cannot be started.
     #[error(
-        "running {program}: {source}; --apply nftables needs the programs nft and ip (packages nftables and iproute2)"
+        "running {program}: {problem}; --apply nftables needs the programs nft and ip (packages nftables and iproute2)"
     )]
     Start {
         /// Its name.
         program: &'static str,
         /// What the system says.
-        source: io::Error,
+        problem: io::Error,
     },
     /// A program says no.
     #[error("{command}: {said}; --apply nftables needs CAP_NET_ADMIN and nftables in the kernel")]

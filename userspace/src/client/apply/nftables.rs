@@ -48,18 +48,19 @@ impl Softwire {
     /// is a lease.
     pub(super) fn open(name: &str, with_route: bool, seed: u32) -> Result<Self, ApplyError> {
         let interface = Interface::read(name)?;
+        let guard = Guard::new(name, seed);
+        let left = leftover(&guard);
+        // req-C30 (RFC 7618 §7.1): without a lease there is no IPv4 here at all, link-local included.
+        nft(guard.closed())?;
         let mut softwire = Softwire {
             name: name.to_owned(),
-            guard: Guard::new(name, seed),
+            guard,
             with_route,
             held: None,
             wanted: None,
             index: interface.index,
             had_arp: false,
         };
-        let left = softwire.leftover();
-        // req-C30 (RFC 7618 §7.1): without a lease there is no IPv4 here at all, link-local included.
-        nft(softwire.guard.closed())?;
         for address in left {
             info!("removing {address} from {name}, which a client that was killed left there");
             softwire.remove_address(address);
@@ -68,15 +69,6 @@ impl Softwire {
             softwire.silence_arp()?;
         }
         Ok(softwire)
-    }
-
-    /// The addresses in the rules that stand already.
-    fn leftover(&self) -> Vec<Ipv4Addr> {
-        let table = self.guard.table();
-        let list = ["--json", "list", "set", "ip", &table, "address"];
-        // Usually there is no such table, which is an error of nft's.
-        let Ok(listed) = run("nft", list, String::new()) else { return Vec::new() };
-        addresses_of(&listed)
     }
 
     /// req-C26 (RFC 7618 §7): an interface that stands for a tunnel and speaks Ethernet sends no ARP for it.
@@ -219,6 +211,15 @@ fn forget(address: Ipv4Addr) {
     }
 }
 
+/// The addresses in the rules that stand already.
+fn leftover(guard: &Guard) -> Vec<Ipv4Addr> {
+    let table = guard.table();
+    let list = ["--json", "list", "set", "ip", &table, "address"];
+    // Usually there is no such table, which is an error of nft's.
+    let Ok(listed) = run("nft", list, String::new()) else { return Vec::new() };
+    addresses_of(&listed)
+}
+
 /// The addresses of a set that `nft --json` listed.
 fn addresses_of(listed: &str) -> Vec<Ipv4Addr> {
     let Ok(listed) = serde_json::from_str::<serde_json::Value>(listed) else { return Vec::new() };
@@ -246,7 +247,7 @@ fn run<const N: usize>(
 ) -> Result<String, ApplyError> {
     let shown = format!("{program} {}", arguments.join(" "));
     let outcome = command::run(command::command(program, arguments), input, PROGRAM_LIMIT)
-        .map_err(|source| ApplyError::Start { program, source })?;
+        .map_err(|problem| ApplyError::Start { program, problem })?;
     match outcome.status {
         Some(status) if status.success() => Ok(outcome.output),
         Some(status) => {
