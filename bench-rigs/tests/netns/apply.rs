@@ -6,6 +6,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddrV6, UdpSocket},
     os::unix::fs::PermissionsExt as _,
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -150,19 +151,46 @@ fn state_of_router(home: &Home) -> (String, String) {
     (rules, addresses)
 }
 
+/// The real server, with a pool of one address.
+fn serve(home: &Home, pool: &str, folder: &Path) -> Daemon {
+    let mut config = Config::new(SERVER_INTERFACE, SERVER, "socket");
+    config.links = format!(
+        "[[link]]\nname = \"L1\"\nmatch = [{{ source = \"2001:db8::/32\" }}]\n\
+         [[link.pool]]\nname = \"P1\"\naddresses = [\"{LEASED}\"]\n{pool}"
+    );
+    Daemon::start(&home.stage.server, &config, folder).unwrap()
+}
+
+/// A whole address is only translated to: every port is its holder's, and so is every protocol.
+#[test]
+fn k13_a_whole_address_is_used_whole_and_brings_the_options_that_were_asked_for() {
+    let home = Home::new().unwrap();
+    let folder = folder().unwrap();
+    let pool = "[link.pool.options]\ninterface-mtu = 1460\ndomain-name = \"home.example\"\n";
+    let _daemon = serve(&home, pool, folder.path());
+    let mut client = home.client(&["--request-option", "15", "--request-option", "26"]).unwrap();
+    let lease = wait_for(&client, "obtained", 0);
+    assert_eq!((&lease["shared"], &lease["options"]["26"]), (&false.into(), &"05b4".into()));
+    assert_eq!(lease["options"]["15"], "686f6d652e6578616d706c65");
+
+    let answered = home.lan.enter(|| udp_flows(20, SERVICES[0]).1.len()).unwrap();
+    assert_eq!((answered, home.ping(&[7, 70, 700]).unwrap().len()), (20, 3));
+    home.host_sends(&[home::packet(47, &[0; 16])]).unwrap();
+    let seen = home.seen_in_a_while();
+    assert!(seen.iter().all(|packet| packet.source == Some(LEASED)), "{seen:?}");
+    assert!(seen.iter().any(|packet| packet.protocol == 47), "{seen:?}");
+    assert!(client.terminate(PATIENCE).unwrap().success());
+    assert!(!state_of_router(&home).0.contains("portlease"));
+}
+
 /// req-C25, req-C26, req-C29 (RFC 7618 §7): one contiguous range, and 63 of them, from the real server.
 #[test]
 fn k14_k31_a_home_uses_its_ports_and_no_others() {
     for (offset, psid_length) in [(0, 6), (6, 8)] {
         let home = Home::new().unwrap();
         let folder = folder().unwrap();
-        let mut config = Config::new(SERVER_INTERFACE, SERVER, "socket");
-        config.links = format!(
-            "[[link]]\nname = \"L1\"\nmatch = [{{ source = \"2001:db8::/32\" }}]\n\
-             [[link.pool]]\nname = \"shared\"\naddresses = [\"{LEASED}\"]\n\
-             psid-offset = {offset}\npsid-len = {psid_length}\n"
-        );
-        let _daemon = Daemon::start(&home.stage.server, &config, folder.path()).unwrap();
+        let pool = format!("psid-offset = {offset}\npsid-len = {psid_length}\n");
+        let _daemon = serve(&home, &pool, folder.path());
         let mut client = home.client(&[]).unwrap();
         let lease = wait_for(&client, "obtained", 0);
         let ports = ports_of(&lease);
@@ -273,14 +301,17 @@ fn try_once(home: &Home) -> Option<u16> {
         .unwrap()
 }
 
-/// Nothing comes out of the softwire, whatever the home sends, and the address is not there.
+/// Nothing comes out of the softwire, whatever the home sends and whoever routes it there, and the address is not
+/// there.
 fn assert_closed(home: &Home) {
+    home.router().ip(&format!("route add default dev {SOFTWIRE}")).unwrap();
     home.seen();
     assert_eq!(try_once(home), None);
     let _ =
         home.router().enter(|| UdpSocket::bind((LEASED, 0)).map(|_| panic!("{LEASED} is used")));
     home.host_sends(&[home::icmp(8, 1024)]).unwrap();
     assert_eq!(home.seen_in_a_while(), []);
+    home.router().ip(&format!("route del default dev {SOFTWIRE}")).unwrap();
     let (_, addresses) = state_of_router(home);
     assert_eq!(addresses, "");
 }
@@ -302,9 +333,7 @@ fn k11_k18_k24_k32_when_the_ports_change_the_old_ones_are_gone_and_after_a_loss_
     let mut client = home.client(&["--script", script.to_str().unwrap()]).unwrap();
 
     client.wait_for("asking", 0, PATIENCE).unwrap();
-    home.router().ip(&format!("route add default dev {SOFTWIRE}")).unwrap();
     assert_closed(&home);
-    home.router().ip(&format!("route del default dev {SOFTWIRE}")).unwrap();
 
     server.say(Script::Grant(ports(52), 3600));
     assert_eq!(ports_of(&wait_for(&client, "obtained", 0)), ports(52));

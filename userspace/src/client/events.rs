@@ -23,6 +23,9 @@ pub struct Config {
     pub full_first_tries: u32,
     /// The PSID length that it would like, 1 to 16. Servers need not heed it.
     pub psid_length: Option<u8>,
+    /// Options to ask for besides those that every client asks for (option 55). What comes is in
+    /// [`Received`](super::received::Received).
+    pub requested_options: Vec<u8>,
     /// Datagrams that one transmission takes: one a server, or one to the multicast group.
     pub destinations: u32,
     /// Bounds of the random wait before the first DISCOVER (RFC 2131 §4.4.1: 1 to 10 seconds).
@@ -41,6 +44,7 @@ impl Config {
             mode: Mode::default(),
             full_first_tries: FULL_FIRST_TRIES,
             psid_length: None,
+            requested_options: Vec::new(),
             destinations: 1,
             // req-C36 (RFC 2131 §4.4.1): one to ten seconds, at random.
             initial_delay: Duration::from_secs(1)..=Duration::from_secs(10),

@@ -395,6 +395,7 @@ impl Machine {
             sender: &self.config.sender,
             purpose,
             sharing,
+            requested_options: &self.config.requested_options,
             tunneling: self.tunnel.is_some(),
             softwire_source: self.tunnel.as_ref().and_then(Tunnel::source),
             xid,

@@ -188,6 +188,8 @@ pub struct Message<'a> {
     pub purpose: Purpose,
     /// Whether option 159 stands in the parameter request list.
     pub sharing: bool,
+    /// What else stands in it.
+    pub requested_options: &'a [u8],
     /// Whether options 90 and 137 are asked for (RFC 8539 §7.1).
     pub tunneling: bool,
     /// Content of option 109, in REQUESTs.
@@ -234,8 +236,13 @@ pub fn compose(message: &Message<'_>) -> Vec<u8> {
     // list is the same in every message, and there is none in a RELEASE.
     if shape.kind != MessageType::Release {
         let unshared = REQUESTED.split_last().map_or(&[][..], |(_, rest)| rest);
-        let list = if sharing { &REQUESTED[..] } else { unshared };
-        dhcpv4::put_option(&mut w, dhcpv4::OPTION_PARAMETER_REQUEST_LIST, list);
+        let mut list = if sharing { REQUESTED.to_vec() } else { unshared.to_vec() };
+        for &code in message.requested_options {
+            if !list.contains(&code) {
+                list.push(code);
+            }
+        }
+        dhcpv4::put_option(&mut w, dhcpv4::OPTION_PARAMETER_REQUEST_LIST, &list);
     }
     if let Some(params) = shape.port_params {
         dhcpv4::put_port_params(&mut w, params);
@@ -287,6 +294,7 @@ mod tests {
             sender,
             purpose,
             sharing: true,
+            requested_options: &[],
             tunneling: false,
             softwire_source: None,
             xid: 1,
@@ -316,10 +324,28 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_identifier_fits() {
+    fn what_else_is_asked_for_follows_in_the_list_and_stands_there_once() {
+        let purpose = Purpose::Discover { wanted: None, psid_length: None };
+        let requested_options = &[15, 26, 6, 15];
+        let octets = compose(&Message { requested_options, ..message(&sender(), purpose) });
+        let list = &octets[octets.len() - 12..];
+        assert_eq!(list, [55, 9, 1, 3, 6, 51, 58, 59, 159, 15, 26, 255]);
+    }
+
+    #[test]
+    fn the_longest_identifier_and_list_fit() {
         let mut sender = sender();
         sender.identifier = vec![7; 255];
         let purpose = Purpose::Select { offered: assignment(), server_id: SERVER };
+        let requested_options: Vec<_> = (1..=254).collect();
+        let octets = compose(&Message {
+            requested_options: &requested_options,
+            tunneling: true,
+            softwire_source: Some(Ipv6Addr::LOCALHOST),
+            ..message(&sender, purpose)
+        });
+        let sent = dhcpv6::Query::parse(&octets).unwrap().message;
+        assert_eq!(sent.last(), Some(&255));
         let octets = compose(&message(&sender, purpose));
         assert_eq!(octets.last(), Some(&255));
     }

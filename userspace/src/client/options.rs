@@ -85,6 +85,11 @@ pub struct Arguments {
     #[arg(long, value_name = "BITS", value_parser = clap::value_parser!(u8).range(1..=16))]
     pub psid_len: Option<u8>,
 
+    /// Ask for this DHCPv4 option too, by its number; may be repeated. What comes is in the JSON output and in the
+    /// script's environment
+    #[arg(long = "request-option", value_name = "CODE", value_parser = option_code)]
+    pub request_options: Vec<u8>,
+
     /// Ask for this address, or for this port set of it: ADDRESS[/PSID/LENGTH[/OFFSET]]
     #[arg(long, value_name = "ADDRESS[/…]", value_parser = assignment)]
     pub request: Option<Assignment>,
@@ -171,6 +176,17 @@ pub struct Delay(pub RangeInclusive<Duration>);
 
 fn octets(text: &str) -> Result<Octets, String> {
     identity::from_hex(text).map(Octets)
+}
+
+fn option_code(text: &str) -> Result<u8, String> {
+    match text.parse() {
+        // Pad and End, what says how messages are read, and what has arguments of its own.
+        Ok(0 | 50..=57 | 61 | 82 | 109 | 159 | 255) => {
+            Err("that option is not one that a client may ask for at will".to_owned())
+        }
+        Ok(code) => Ok(code),
+        Err(_) => Err("expected the number of an option, 1 to 254".to_owned()),
+    }
 }
 
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
@@ -268,6 +284,12 @@ mod tests {
             ("--interface a --servers-file f --server ::1", "cannot be used with"),
             ("--interface a --softwire-source ff02::1", "`auto` or an IPv6 address"),
             ("--interface a --server 192.0.2.1", "invalid IPv6 address"),
+            ("--interface a --request-option 159", "not one that a client may ask for"),
+            ("--interface a --request-option 256", "number of an option"),
+            ("--interface a --apply nftables", "--softwire"),
+            ("--interface a --softwire b", "--apply"),
+            ("--interface a --apply nftables --softwire b --once", "cannot be used with"),
+            ("--interface a --script-timeout 5", "--script"),
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.contains(expected), "{line}: {error}");

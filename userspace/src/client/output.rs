@@ -1,6 +1,7 @@
 //! What the client tells its user: one block of text or one line of JSON an event, on standard output.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     io::{self, Write},
     net::{Ipv4Addr, Ipv6Addr},
@@ -9,8 +10,10 @@ use std::{
 use serde::Serialize;
 
 use super::{
+    identity,
     lease::{INFINITE, Lease},
     machine::Loss,
+    received::Received,
     timers::Moment,
 };
 
@@ -102,6 +105,8 @@ struct Line {
     /// Both ends of the tunnel, if they were agreed on.
     softwire_source: Option<Ipv6Addr>,
     border_relays: Vec<Ipv6Addr>,
+    /// What else the ACK brought, by code, in hexadecimal.
+    options: BTreeMap<u8, String>,
     server_id: Ipv4Addr,
     /// 4294967295 never ends.
     lease_seconds: u32,
@@ -146,10 +151,16 @@ impl<W: Write> Reporter<W> {
     }
 
     /// Writes one event and sees to it that it leaves at once.
-    pub(super) fn report(&mut self, what: Happening, lease: &Lease, at: Reading) -> io::Result<()> {
+    pub(super) fn report(
+        &mut self,
+        what: Happening,
+        lease: &Lease,
+        received: &Received,
+        at: Reading,
+    ) -> io::Result<()> {
         let mut text = match self.format {
             Format::Text => describe(what, lease),
-            Format::Json => serde_json::to_string(&line(what, lease, at))?,
+            Format::Json => serde_json::to_string(&line(what, lease, received, at))?,
         };
         text.push('\n');
         self.out.write_all(text.as_bytes())?;
@@ -157,7 +168,9 @@ impl<W: Write> Reporter<W> {
     }
 }
 
-fn line(what: Happening, lease: &Lease, at: Reading) -> Line {
+fn line(what: Happening, lease: &Lease, received: &Received, at: Reading) -> Line {
+    let holds = !matches!(what, Happening::Lost(_));
+    let options = received.iter().filter(|_| holds);
     let params = lease.assignment.port_params;
     let ranges = lease.assignment.port_ranges();
     let ends = lease.terms.lease_seconds != INFINITE;
@@ -179,6 +192,7 @@ fn line(what: Happening, lease: &Lease, at: Reading) -> Line {
         border_relays: lease
             .softwire
             .map_or_else(Vec::new, |softwire| softwire.border_relays.iter().collect()),
+        options: options.map(|(code, octets)| (code, identity::to_hex(octets))).collect(),
         server_id: lease.server_id,
         lease_seconds: lease.terms.lease_seconds,
         renew_seconds: ends.then_some(lease.terms.renewal_seconds),
@@ -235,7 +249,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        client::lease::{Assignment, Softwire, Terms},
+        client::{
+            lease::{Assignment, Softwire, Terms},
+            received,
+        },
         wire::portparams::PortParams,
     };
 
@@ -261,7 +278,8 @@ mod tests {
     fn written(format: Format, what: Happening, lease: &Lease) -> String {
         let mut out = Vec::new();
         let at = Reading { now: Moment(7000), unix_ms: 1_700_000_002_500 };
-        Reporter::new(format, &mut out).report(what, lease, at).unwrap();
+        let received = Received::read(&received::tests::ack(&[(26, &[5, 0])]));
+        Reporter::new(format, &mut out).report(what, lease, &received, at).unwrap();
         String::from_utf8(out).unwrap()
     }
 
@@ -307,6 +325,7 @@ mod tests {
             "port_ranges": [[1024, 2047]], "port_count": 1024, "server_id": "192.0.2.254",
             "subnet_mask": null, "routers": [], "dns_servers": ["192.0.2.53"],
             "softwire_source": "2001:db8::2", "border_relays": ["2001:db8::b1"],
+            "options": { "26": "0500" },
             "lease_seconds": 3600, "renew_seconds": 1800, "rebind_seconds": 3150,
             "obtained_at": 1_700_000_000, "renew_at": 1_700_001_800,
             "rebind_at": 1_700_003_150, "expires_at": 1_700_003_600,

@@ -9,8 +9,18 @@ use crate::wire::{
     dhcpv6::Response,
 };
 
-/// Options that say how the exchange is to be understood, not how the host is to be configured.
-const OF_THE_EXCHANGE: [u8; 2] = [dhcpv4::OPTION_OVERLOAD, dhcpv4::OPTION_MESSAGE_TYPE];
+/// Options that are the lease, or say how the exchange is to be understood, not how the host is to be configured.
+const OF_THE_EXCHANGE: [u8; 9] = [
+    dhcpv4::OPTION_LEASE_TIME,
+    dhcpv4::OPTION_OVERLOAD,
+    dhcpv4::OPTION_MESSAGE_TYPE,
+    dhcpv4::OPTION_SERVER_ID,
+    dhcpv4::OPTION_RENEWAL_TIME,
+    dhcpv4::OPTION_REBINDING_TIME,
+    dhcpv4::OPTION_CLIENT_ID,
+    dhcpv4::OPTION_RELAY_INFORMATION,
+    dhcpv4::OPTION_PORT_PARAMS,
+];
 
 /// Domain Name (RFC 2132 §3.17).
 const OPTION_DOMAIN_NAME: u8 = 15;
@@ -114,6 +124,7 @@ pub(in crate::client) mod tests {
             (119, b"abc"),
             (6, &[192, 0, 2, 53, 192, 0, 2, 54]),
             (26, &[5, 0]),
+            (51, &[0, 0, 0, 60]),
             (119, b"def"),
         ]));
         let codes: Vec<_> = read.iter().map(|(code, _)| code).collect();

@@ -214,6 +214,7 @@ impl<'a, W: Write> Client<'a, W> {
         let machine = Config {
             mode: arguments.mode,
             full_first_tries: arguments.full_first_tries,
+            requested_options: arguments.request_options.clone(),
             psid_length: arguments.psid_len,
             initial_delay: arguments.initial_delay.0.clone(),
             offer_wait: arguments.offer_wait(1),
@@ -370,7 +371,7 @@ impl<'a, W: Write> Client<'a, W> {
     }
 
     fn report(&mut self, what: Happening, lease: &Lease, at: Reading) {
-        if let Err(error) = self.reporter.report(what, lease, at) {
+        if let Err(error) = self.reporter.report(what, lease, &self.received, at) {
             warn!("writing to standard output: {error}");
         }
     }
