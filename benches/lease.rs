@@ -194,7 +194,7 @@ const PROMISE: Promise = Promise { lane: LaneId(0), sequence: 1 };
 
 fn holder(identity: ClientIdentity) -> Holder<'static> {
     let source = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
-    Holder { identity, client: b"identifier", hardware: false, source }
+    Holder { identity, client: b"identifier", hardware: false, source, softwire: None }
 }
 
 fn clients(c: &mut Criterion) {

@@ -246,6 +246,7 @@ fn policy() -> Policy {
         }],
         matches: vec![(Match::default(), LinkId(0))],
         pool_options: Vec::new(),
+        reservations: Vec::new(),
         reservation_options: Vec::new(),
         extend_leases: true,
         answer_inform_without_159: false,

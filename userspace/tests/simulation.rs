@@ -152,6 +152,8 @@ fn missed_as(rule: Rule) -> Invariant {
         Rule::OffersHold => Invariant::OfferHolds,
         Rule::OutsideLeasesHold => Invariant::OneHolder,
         Rule::SitesAreLimited | Rule::SitesOutliveRestarts => Invariant::SiteIsLimited,
+        Rule::ReservationsHold => Invariant::ReservedIsKept,
+        Rule::SoftwiresAreUnique | Rule::SoftwiresOutliveRestarts => Invariant::SoftwireIsUnique,
     }
 }
 

@@ -8,9 +8,12 @@ use portlease::{
     lease::{Features, record::Record},
 };
 
+fn limit_of(leases_per_site_max: u32) -> Features {
+    Features { leases_per_site_max, ..Features::default() }
+}
+
 fn limited(leases_per_site_max: u32) -> Server {
-    let features = Features { leases_per_site_max };
-    Server::featuring(&reference_pools(), features, |_| {})
+    Server::featuring(&reference_pools(), limit_of(leases_per_site_max), |_| {})
 }
 
 /// A client behind the relay of the line `line`.
@@ -143,20 +146,20 @@ fn a_restart_counts_what_was_leased() {
     let gone = obtain(&mut server, "line", 2);
     server.send(&on_line("line", Query::release(2, L1, &gone)));
     obtain(&mut server, "line", 3);
-    let mut server = server.restarted(Features { leases_per_site_max: 2 });
+    let mut server = server.restarted(limit_of(2));
     server.send(&discover("line", 4)).silent("site-limit");
     server.send(&discover("line", 2)).silent("site-limit");
     obtain(&mut server, "other", 4);
     server.advance(4000);
     server.send(&discover("line", 4)).offer();
     // A limit that is lower than what is leased takes no lease away.
-    let mut server = server.restarted(Features { leases_per_site_max: 1 });
+    let mut server = server.restarted(limit_of(1));
     server.send(&discover("line", 4)).offer();
 }
 
 #[test]
 fn direct_clients_of_a_prefix_are_a_site() {
-    let features = Features { leases_per_site_max: 1 };
+    let features = limit_of(1);
     for (length, together) in [(48, true), (64, true), (128, false)] {
         let change = |policy: &mut portlease::engine::policy::Policy| {
             policy.sites.prefix_length = length;

@@ -57,7 +57,7 @@ mod softwires {
     fn configured() -> Softwire {
         let relays = ["2001:db8::b1", "2001:db8::b2"].map(|relay| relay.parse().unwrap());
         let prefix = BindPrefix::new("2001:db8:1:200::".parse().unwrap(), 57);
-        Softwire { border_relays: relays.to_vec(), bind_prefix: prefix }
+        Softwire { border_relays: relays.to_vec(), bind_prefix: prefix, ..Softwire::default() }
     }
 
     fn codes(codes: &[u16]) -> Vec<u8> {

@@ -11,9 +11,7 @@ use crate::{
     reply::Reply,
 };
 
-pub const CASES: &[Case] = &[
-    server("W01", a_query_for_the_ends_of_softwires),
-];
+pub const CASES: &[Case] = &[server("W01", a_query_for_the_ends_of_softwires)];
 
 /// Option 109.
 const SOFTWIRE: u8 = 109;

@@ -28,7 +28,7 @@ pub(super) fn answer(engine: &Engine, exchange: &Exchange<'_>) -> Result<Verdict
     let pools = engine.leases.pools();
     let pool = pools.locate(address).ok_or(Refusal::NotOurAddress)?;
     let link = pools.link_of(pool);
-    let mut client = exchange.lock(&engine.leases, link);
+    let mut client = engine.lock(exchange, link);
     let at = match named(pools, exchange, address) {
         Named::Slot(at) => Some(at),
         Named::Bare => only_one(&client, address, exchange.now),

@@ -25,7 +25,7 @@ pub(super) fn answer(
 ) -> Result<Verdict, Reason> {
     let link = engine.link(exchange.link);
     let usable = Usable::of(engine, exchange, link)?;
-    let mut client = exchange.lock(&engine.leases, exchange.link);
+    let mut client = engine.lock(exchange, exchange.link);
     let offer = choose(engine, exchange, &usable, &mut client)
         .map_err(|error| match error {
             OfferError::SiteFull => Refusal::SiteLimit,
@@ -106,7 +106,9 @@ fn choose(
     let current = active.map(|binding| binding.at).or(offered);
     let previous = binding.map(|binding| binding.at);
     let requested = requested(exchange, usable);
-    for at in [current, previous, requested].into_iter().flatten() {
+    // A reservation is the operator's word and comes before the four bullets.
+    let wanted = [client.entitlement(), current, previous, requested];
+    for at in wanted.into_iter().flatten() {
         if usable.has(at.pool)
             && let Some(offer) = client.offer_slot(at, until, now)?
         {

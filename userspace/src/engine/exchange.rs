@@ -5,8 +5,7 @@ use std::net::Ipv6Addr;
 use super::{choose::Attachment, reason::Refusal};
 use crate::{
     lease::{
-        Leases,
-        client::{self, Holder},
+        client::Holder,
         key::{BindingKey, ClientIdentity, IdentityKind, IdentitySecret, LinkId, SiteId},
         promise::Promise,
         stamp::Now,
@@ -52,11 +51,6 @@ impl Exchange<'_> {
         self.client.identity.on(self.link)
     }
 
-    /// Locks what the client has on `link`.
-    pub(super) fn lock<'l>(&self, leases: &'l Leases, link: LinkId) -> client::Client<'l> {
-        leases.lock(self.client.identity.on(link)).at_site(self.site)
-    }
-
     /// The client, for a record.
     pub(super) fn holder(&self) -> Holder<'_> {
         Holder {
@@ -64,6 +58,7 @@ impl Exchange<'_> {
             client: self.client.octets,
             hardware: self.client.hardware,
             source: self.source,
+            softwire: None,
         }
     }
 }

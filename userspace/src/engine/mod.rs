@@ -5,6 +5,7 @@
 //! bindings, allocates nothing and reads no clock.
 
 pub mod choose;
+mod commit;
 mod decline;
 mod discover;
 mod exchange;
@@ -19,6 +20,7 @@ mod release;
 mod reply;
 mod request;
 mod request_state;
+mod reservations;
 mod site;
 pub mod times;
 
@@ -30,11 +32,12 @@ use self::{
     policy::{Link, Policy},
     rate::RateLimit,
     reason::{Reason, Refusal},
+    reservations::Directory,
 };
 use crate::{
     lease::{
         Leases,
-        client::Records,
+        client::{Client, Records},
         key::{IdentitySecret, LinkId, SiteId},
         promise::Promise,
         record::Tuple,
@@ -79,6 +82,7 @@ pub struct Engine {
     information: Option<information::Service>,
     rates: Option<RateLimit>,
     declines: RateLimit,
+    reservations: Directory,
 }
 
 impl Engine {
@@ -89,7 +93,8 @@ impl Engine {
         let information = information::Service::new(&policy, &secret);
         let rates = RateLimit::new(policy.sites.queries_per_second);
         let declines = RateLimit::of_declines();
-        Engine { policy, chooser, leases, secret, information, rates, declines }
+        let reservations = Directory::new(&policy.reservations, leases.pools(), &secret);
+        Engine { policy, chooser, leases, secret, information, rates, declines, reservations }
     }
 
     /// The DUID of Replies; none if no Information-request is answered.
@@ -192,6 +197,13 @@ impl Engine {
             Some(rates) if !rates.admits(site, link, now) => Err(Refusal::RateLimit),
             _ => Ok(site),
         }
+    }
+
+    /// Locks what the sender of a query has on `link`. Lock no other client meanwhile.
+    fn lock(&self, exchange: &Exchange<'_>, link: LinkId) -> Client<'_> {
+        let client = self.leases.lock(exchange.client.identity.on(link));
+        let reserved = self.reservations.find(exchange, link, &self.secret);
+        client.at_site(exchange.site).entitled_to(reserved)
     }
 
     /// The link of a number that the chooser gave, or that a pool of this configuration has.

@@ -109,13 +109,39 @@ pub struct Match {
     pub remote_id: Option<Vec<u8>>,
 }
 
+/// What a client with a lease hears that asks for a softwire address of another's (RFC 8539 §8.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum SoftwireConflict {
+    /// An ACK with the address that its lease has.
+    #[default]
+    Existing,
+    /// Nothing.
+    Drop,
+}
+
 /// Where the ends of softwires are (RFC 8539).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Softwire {
     /// Addresses of border relays: option 90 of a response.
     pub border_relays: Vec<Ipv6Addr>,
     /// Where clients shall take their softwire address from: option 137 of a response.
     pub bind_prefix: Option<BindPrefix>,
+    /// A lease gets another softwire address only so many seconds after the last time.
+    pub update_interval_seconds: u32,
+    /// What a client hears that asks for an address that is another's.
+    pub conflict: SoftwireConflict,
+}
+
+impl Default for Softwire {
+    /// No end is told, and the times of RFC 8539 §8.1.
+    fn default() -> Self {
+        Self {
+            border_relays: Vec::new(),
+            bind_prefix: None,
+            update_interval_seconds: 60,
+            conflict: SoftwireConflict::default(),
+        }
+    }
 }
 
 /// What clients are told that ask for configuration only, by Information-request.
@@ -142,6 +168,26 @@ pub struct Lightweight {
     pub border_relays: Vec<Ipv6Addr>,
     /// The same for every client that asks.
     pub binding: Option<Binding>,
+}
+
+/// A tuple that only one client gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// The link that the client is on.
+    pub link: LinkId,
+    /// Whose it is.
+    pub client: ReservedFor,
+    /// The tuple, of a pool of the link.
+    pub tuple: Tuple,
+}
+
+/// Whom a tuple is reserved for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReservedFor {
+    /// The client with this identifier, the content of option 61.
+    ClientIdentifier(Vec<u8>),
+    /// Whoever is behind the relay, closest to the client, with this Remote-Id, enterprise number included.
+    RemoteId(Vec<u8>),
 }
 
 /// Customer sites: how they are told apart, and how much each may ask (RFC 7618 §10).
@@ -178,6 +224,8 @@ pub struct Policy {
     pub matches: Vec<(Match, LinkId)>,
     /// Options that come with a lease of a pool, by its number; none for pools beyond the end.
     pub pool_options: Vec<OptionSet>,
+    /// Tuples that are kept for clients of their own.
+    pub reservations: Vec<Reservation>,
     /// Options that come with a reserved tuple in place of its pool's, in the order of tuples.
     pub reservation_options: Vec<(Tuple, OptionSet)>,
     /// Renewals move the end of a lease; otherwise they are answered with the time that remains (RFC 2131 §4.3.2).

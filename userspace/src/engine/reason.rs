@@ -71,6 +71,8 @@ reasons! {
     InformationWithIa = "information-with-ia",
     /// An Information-request that its client sent to a unicast address (RFC 8415 §16).
     InformationUnicast = "information-unicast",
+    /// The softwire address of the REQUEST is another lease's (RFC 8539 §8.2).
+    SaddrConflict = "saddr-conflict",
     /// The reply does not fit the frame.
     ReplyTooLarge = "reply-too-large",
 }

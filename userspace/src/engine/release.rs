@@ -27,7 +27,7 @@ pub(super) fn answer(engine: &Engine, exchange: &Exchange<'_>) -> Result<Verdict
     } else {
         Tuple::whole(address)
     };
-    let mut client = exchange.lock(&engine.leases, pools.link_of(pool));
+    let mut client = engine.lock(exchange, pools.link_of(pool));
     let binding = client
         .binding(exchange.now)
         .filter(|binding| binding.tuple == tuple)

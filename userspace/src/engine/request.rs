@@ -4,21 +4,21 @@ use std::net::Ipv4Addr;
 
 use super::{
     Engine, Verdict,
+    commit::commit,
     exchange::Exchange,
     policy::BindSource,
     reason::{Reason, Refusal},
-    reply::{self, Terms},
+    reply,
     request_state::{RequestState, request_state},
-    times,
 };
 use crate::{
     lease::{
-        client::{Binding, Client, GrantError, Holding, Standing},
+        client::{Binding, Client, Holding, Standing},
         key::LinkId,
         pools::{Location, Pools},
         record::Tuple,
     },
-    wire::dhcpv4::{MessageType, PortParamsField},
+    wire::dhcpv4::PortParamsField,
 };
 
 /// What a row of a truth table says.
@@ -61,7 +61,7 @@ pub(super) fn answer(
             pools.locate(address).map_or(exchange.link, |pool| pools.link_of(pool))
         }
     };
-    let mut client = exchange.lock(&engine.leases, link);
+    let mut client = engine.lock(exchange, link);
     let decision = match state {
         RequestState::Selecting { server_id, address } => {
             selecting(engine, exchange, &mut client, server_id, address)
@@ -166,7 +166,14 @@ fn init_reboot(
     }
     let pools = engine.leases.pools();
     let pool = pools.locate(address);
-    let Some(binding) = client.binding(exchange.now) else {
+    let binding = client.binding(exchange.now);
+    if let Named::Slot(at) = named(pools, exchange, address)
+        && binding.is_none_or(|binding| binding.at != at)
+        && is_reserved(engine, exchange, client, at)
+    {
+        return Decision::Grant(at);
+    }
+    let Some(binding) = binding else {
         return if pool.is_some() { unknown_client(engine) } else { Refusal::UnknownClient.into() };
     };
     if pool.is_none_or(|pool| pools.link_of(pool) != exchange.link) {
@@ -213,6 +220,9 @@ fn extending(
     match named(pools, exchange, address) {
         Named::Slot(at) => match binding {
             Some(binding) if binding.at == at => Decision::Grant(at),
+            _ if owned.is_none() && is_reserved(engine, exchange, client, at) => {
+                Decision::Grant(at)
+            }
             Some(_) => Decision::Nak,
             None if client.standing(at, exchange.now) == Standing::Taken => Decision::Nak,
             None => unknown_client(engine),
@@ -237,55 +247,27 @@ fn noticing_the_move(mut verdict: Verdict) -> Verdict {
     verdict
 }
 
-fn is_shared(binding: &Binding) -> bool {
-    binding.tuple.psid_length != 0
-}
-
-fn nak(engine: &Engine, exchange: &Exchange<'_>, out: &mut [u8]) -> Result<Verdict, Reason> {
-    Ok(Verdict::Reply(reply::refusal(&engine.policy, exchange, out)?))
-}
-
-/// Leases `at` to the client. The ACK is written first: a reply that cannot be sent must promise nothing.
-fn commit(
-    engine: &Engine,
-    exchange: &Exchange<'_>,
-    client: &mut Client<'_>,
-    at: Location,
-    out: &mut [u8],
-) -> Result<Verdict, Reason> {
-    let tuple = engine.leases.pools().tuple_of(at);
-    let usual = times::granted_seconds(&engine.policy.times, exchange.message.lease_seconds());
-    let early = early_seconds(engine, exchange, client, at, usual);
-    let terms = Terms { pool: at.pool, tuple, seconds: early.unwrap_or(usual), softwire: None };
-    let reply = reply::lease(&engine.policy, exchange, MessageType::Ack, terms, out)?;
-    if early.is_some() {
-        return Ok(Verdict::Reply(reply));
-    }
-    let expires = times::recorded_expiry(exchange.now, usual);
-    match client.grant(at, expires, &exchange.holder(), exchange.promise, exchange.now) {
-        Ok(granted) => Ok(Verdict::Promise { records: granted.records, reply: Some(reply) }),
-        // req-S67 (RFC 2131 §3.1): what is requested cannot be satisfied.
-        Err(GrantError::Taken | GrantError::SiteFull) => nak(engine, exchange, out),
-        Err(GrantError::TableFull) => Err(Refusal::TableFull.into()),
-        Err(GrantError::Crowded) => Err(Refusal::MovesExhausted.into()),
-    }
-}
-
-/// What the recorded lease still allows to promise, if it is young enough to be answered out of its record: a
-/// repeated REQUEST, or a renewal long before its time. Nothing but the expiry may differ, and the record must be
-/// durable.
-fn early_seconds(
+/// Whether this tuple is reserved for the client, which knows of it though there may be no record, and can use it. A
+/// reservation is as good as a record: what the client says is what the operator has written.
+fn is_reserved(
     engine: &Engine,
     exchange: &Exchange<'_>,
     client: &Client<'_>,
     at: Location,
-    usual: u32,
-) -> Option<u32> {
-    let binding = client.binding(exchange.now)?;
-    let same = binding.at == at
-        && binding.holding == Holding::Active
-        && binding.source == exchange.source
-        && engine.leases.keeps(binding.promise);
-    let left = times::promised_seconds(exchange.now, binding.expires);
-    (same && times::is_early(&engine.policy.times, usual, left)).then(|| left.min(usual))
+) -> bool {
+    let shared = engine.leases.pools().get(at.pool).geometry().is_shared();
+    let usable = !shared || exchange.is_capable() && exchange.client.can_share;
+    usable && client.entitlement() == Some(at)
+}
+
+fn is_shared(binding: &Binding) -> bool {
+    binding.tuple.psid_length != 0
+}
+
+pub(super) fn nak(
+    engine: &Engine,
+    exchange: &Exchange<'_>,
+    out: &mut [u8],
+) -> Result<Verdict, Reason> {
+    Ok(Verdict::Reply(reply::refusal(&engine.policy, exchange, out)?))
 }

@@ -5,6 +5,8 @@
 //! places, chained to the entry. A slot's bit is held by its client as long as the entry's binding, its offer or
 //! a resting place refers to it, and is given back with the last of them.
 
+use std::net::Ipv6Addr;
+
 use hashbrown::HashTable;
 
 use super::{
@@ -12,7 +14,7 @@ use super::{
     entry::{Entry, NONE, Resting},
     key::BindingKey,
     pools::Location,
-    record::lasts,
+    record::{Softwire, lasts},
     rules::{Rule, holds},
     sites::Stake,
     stamp::Now,
@@ -43,20 +45,33 @@ pub(super) struct Shard {
     free: u16,
     /// Of each client the key of the site in whose limit it takes part; empty if sites are not limited.
     sites: Box<[u64]>,
+    /// Of each client the softwire of its lease; empty if leases have none.
+    softwires: Box<[Softwire]>,
 }
 
+/// What a shard notes of clients besides their entries.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sides {
+    pub sites: bool,
+    pub softwires: bool,
+}
+
+/// No softwire.
+const NO_SOFTWIRE: Softwire = Softwire { address: Ipv6Addr::UNSPECIFIED, changed: 0 };
+
 impl Shard {
-    pub(super) fn new(has_sites: bool) -> Shard {
+    pub(super) fn new(noted: Sides) -> Shard {
         let last = PLACES - 1;
         let next = |place| u16::try_from(place + 1).ok().filter(|_| place != last).unwrap_or(NONE);
         let places = (0..PLACES).map(|place| Entry::free(next(place))).collect();
-        let sites = vec![0; if has_sites { PLACES } else { 0 }].into();
-        Shard { index: HashTable::with_capacity(INDEX_CAPACITY), places, free: 0, sites }
+        let sites = vec![0; if noted.sites { PLACES } else { 0 }].into();
+        let softwires = vec![NO_SOFTWIRE; if noted.softwires { PLACES } else { 0 }].into();
+        Shard { index: HashTable::with_capacity(INDEX_CAPACITY), places, free: 0, sites, softwires }
     }
 
     /// Octets that a shard takes on the heap.
     pub(super) fn heap_octets(&self) -> usize {
-        let sides = size_of_val(&*self.sites);
+        let sides = size_of_val(&*self.sites) + size_of_val(&*self.softwires);
         size_of_val(&*self.places) + self.index.allocation_size() + sides
     }
 
@@ -144,6 +159,27 @@ impl Shard {
         entry.held_at() == Some(at)
             || entry.offered_at() == Some(at)
             || self.resting(place).any(|resting| resting.at == at)
+    }
+
+    /// The softwire of the client's lease.
+    pub(super) fn softwire(&self, place: u16) -> Option<Softwire> {
+        let softwire = self.softwires.get(usize::from(place)).copied();
+        softwire.filter(|softwire| *softwire != NO_SOFTWIRE)
+    }
+
+    pub(super) fn set_softwire(&mut self, place: u16, softwire: Option<Softwire>) {
+        if let Some(noted) = self.softwires.get_mut(usize::from(place)) {
+            *noted = softwire.unwrap_or(NO_SOFTWIRE);
+        }
+    }
+
+    /// Gives back the address of a lease that is over.
+    pub(super) fn end_softwire(&mut self, place: u16, stock: &Stock) {
+        if let Some((softwires, softwire)) = stock.softwires.as_ref().zip(self.softwire(place)) {
+            let entry = self.entry(place);
+            softwires.release(softwire.address, entry.key(), entry.stamp());
+            self.set_softwire(place, None);
+        }
     }
 
     /// The key of the site in whose limit the client takes part, and with what.
@@ -260,7 +296,11 @@ impl Shard {
                 self.end_offer(place, stock);
             }
             self.end_rests(place, stock, now);
-            self.lower_stake(place, stock, self.entry(place).is_active(now));
+            let is_active = self.entry(place).is_active(now);
+            self.lower_stake(place, stock, is_active);
+            if !is_active {
+                self.end_softwire(place, stock);
+            }
             self.forget_if_empty(place);
         }
     }
@@ -316,7 +356,7 @@ mod tests {
 
     fn stock() -> Stock {
         let spec: PoolSpec = tests::shared("P", ("192.0.2.0", "192.0.2.15"), 0, 6);
-        Stock::new(Pools::new(&[spec]).unwrap(), u32::MAX, None)
+        Stock::new(Pools::new(&[spec]).unwrap(), u32::MAX, None, None)
     }
 
     fn key(number: u64) -> BindingKey {
@@ -334,7 +374,7 @@ mod tests {
 
     #[test]
     fn a_full_shard_forgets_the_oldest_that_holds_nothing_and_then_refuses() {
-        let mut shard = Shard::new(false);
+        let mut shard = Shard::new(Sides::default());
         let clients = PLACES as u64;
         for number in 0..clients {
             assert!(bind(&mut shard, number, 1000 - number).is_some());
@@ -366,7 +406,7 @@ mod tests {
 
     #[test]
     fn a_client_that_only_has_a_resting_slot_is_not_forgotten() {
-        let mut shard = Shard::new(false);
+        let mut shard = Shard::new(Sides::default());
         let place = shard.insert(key(0)).unwrap();
         let at = Location { pool: PoolId(0), slot: Slot(70) };
         let resting = Resting { at, until: 9, stamp: Stamp(1), state: State::Quarantined };
@@ -384,7 +424,7 @@ mod tests {
 
     #[test]
     fn the_index_never_grows_however_clients_come_and_go() {
-        let (mut shard, stock) = (Shard::new(false), stock());
+        let (mut shard, stock) = (Shard::new(Sides::default()), stock());
         let octets = shard.heap_octets();
         let mut random = fastrand::Rng::with_seed(7);
         for number in 0..200_000 {

@@ -18,6 +18,7 @@ use super::{
     pool::{Pick, Pool, PoolId, Slot},
     pools::Location,
     record::{State, lasts},
+    rules::{Rule, holds},
     stamp::Now,
 };
 use crate::sync::MutexGuard;
@@ -29,18 +30,38 @@ pub struct Client<'l> {
     pub(super) key: BindingKey,
     pub(super) place: Option<u16>,
     pub(super) site: SiteId,
+    /// The withheld slot that this client may have.
+    entitled: Option<Location>,
 }
 
 impl<'l> Client<'l> {
     pub(super) fn new(leases: &'l Leases, shard: MutexGuard<'l, Shard>, key: BindingKey) -> Self {
         let place = shard.find(key);
-        Client { leases, shard, key, place, site: SiteId::UNKNOWN }
+        Client { leases, shard, key, place, site: SiteId::UNKNOWN, entitled: None }
     }
 
     /// The same client, of whom it is known where it is: it takes part in the limit of its site.
     #[must_use]
     pub fn at_site(self, site: SiteId) -> Self {
         Client { site, ..self }
+    }
+
+    /// The same client, which may have `at` though it is withheld from everybody else.
+    #[must_use]
+    pub fn entitled_to(self, at: Option<Location>) -> Self {
+        Client { entitled: at, ..self }
+    }
+
+    /// The withheld slot that this client may have.
+    pub fn entitlement(&self) -> Option<Location> {
+        self.entitled
+    }
+
+    /// Whether `at` is withheld from this client: a lease of it goes on until it ends, and is not extended.
+    pub fn is_barred_from(&self, at: Location) -> bool {
+        self.entitled != Some(at)
+            && self.leases.pools().is_withheld(at)
+            && holds(Rule::ReservationsHold)
     }
 
     pub(super) fn entry(&self) -> Option<&Entry> {
@@ -73,6 +94,7 @@ impl<'l> Client<'l> {
             stamp: entry.stamp(),
             promise: entry.promise(),
             source: entry.source(),
+            softwire: self.softwire_at(at).filter(|_| holding == Holding::Active),
         })
     }
 
@@ -89,7 +111,7 @@ impl<'l> Client<'l> {
         let held = self.entry().is_some_and(|entry| entry.held_at() == Some(at));
         if held && self.entry().is_some_and(|entry| entry.is_active(now)) {
             Standing::Active
-        } else if self.quarantines(at) {
+        } else if self.quarantines(at) || self.is_barred_from(at) {
             Standing::Taken
         } else if self.offer(now).is_some_and(|offer| offer.at == at) {
             Standing::Offered
@@ -135,7 +157,7 @@ impl<'l> Client<'l> {
         until: u32,
         now: Now,
     ) -> Result<Option<Offer>, OfferError> {
-        if self.quarantines(at) {
+        if self.quarantines(at) || self.is_barred_from(at) {
             return Ok(None);
         }
         if self.holds(at) {

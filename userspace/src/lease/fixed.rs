@@ -38,8 +38,10 @@ pub(super) struct FixedTable<R> {
 /// The rows of one shard.
 pub(super) struct Rows<R> {
     /// A power of two of them, of which one at least is empty.
-    rows: Box<[R]>,
+    places: Box<[R]>,
     used: usize,
+    /// Whatever the owner of the table notes of rows that are gone.
+    pub(super) latest: u64,
 }
 
 impl<R: Row> FixedTable<R> {
@@ -49,8 +51,8 @@ impl<R: Row> FixedTable<R> {
         let mean = capacity.div_ceil(shards);
         let rows = (2 * mean).next_power_of_two().clamp(ROWS_MIN, ROWS_MAX);
         let shard = |_| {
-            let rows = vec![R::EMPTY; rows].into();
-            CachePadded::new(Mutex::new(Rows { rows, used: 0 }))
+            let places = vec![R::EMPTY; rows].into();
+            CachePadded::new(Mutex::new(Rows { places, used: 0, latest: 0 }))
         };
         FixedTable { shards: (0..shards).map(shard).collect() }
     }
@@ -64,14 +66,15 @@ impl<R: Row> FixedTable<R> {
 
     /// Octets that the table takes.
     pub(super) fn octets(&self) -> usize {
-        let rows: usize = self.shards.iter().map(|shard| size_of_val(&*locked(shard).rows)).sum();
+        let rows: usize = self.shards.iter().map(|shard| size_of_val(&*locked(shard).places)).sum();
         size_of_val(&*self.shards) + rows
     }
 
     /// All rows that are used, one shard at a time. Not for the hot path.
+    #[cfg(any(test, feature = "sim"))]
     pub(super) fn used(&self) -> Vec<R> {
         let used = |shard: &CachePadded<Mutex<Rows<R>>>| -> Vec<R> {
-            locked(shard).rows.iter().filter(|row| row.key() != 0).copied().collect()
+            locked(shard).places.iter().filter(|row| row.key() != 0).copied().collect()
         };
         self.shards.iter().flat_map(used).collect()
     }
@@ -84,14 +87,14 @@ fn locked<R>(shard: &Mutex<Rows<R>>) -> MutexGuard<'_, Rows<R>> {
 impl<R: Row> Rows<R> {
     fn home(&self, key: u64) -> usize {
         // The low bits; the high ones have chosen the shard.
-        usize::try_from(key & (self.rows.len() as u64 - 1)).unwrap_or(0)
+        usize::try_from(key & (self.places.len() as u64 - 1)).unwrap_or(0)
     }
 
     /// Where `key` is, or the empty row where it would go.
     fn place(&self, key: u64) -> usize {
-        let mask = self.rows.len() - 1;
+        let mask = self.places.len() - 1;
         let mut place = self.home(key);
-        while self.rows[place].key() != 0 && self.rows[place].key() != key {
+        while self.places[place].key() != 0 && self.places[place].key() != key {
             place = (place + 1) & mask;
         }
         place
@@ -100,40 +103,40 @@ impl<R: Row> Rows<R> {
     /// The row of `key`.
     pub(super) fn find(&mut self, key: u64) -> Option<&mut R> {
         let place = self.place(key);
-        Some(&mut self.rows[place]).filter(|row| row.key() == key && key != 0)
+        Some(&mut self.places[place]).filter(|row| row.key() == key && key != 0)
     }
 
     /// Puts a row where that of its key is, or in an empty place; false if there is none.
     pub(super) fn put(&mut self, row: R) -> bool {
         let place = self.place(row.key());
-        if self.rows[place].key() == 0 {
-            if self.used + 1 >= self.rows.len() {
+        if self.places[place].key() == 0 {
+            if self.used + 1 >= self.places.len() {
                 return false;
             }
             self.used += 1;
         }
-        self.rows[place] = row;
+        self.places[place] = row;
         true
     }
 
     /// Takes the row of `key` out, if there is one.
     pub(super) fn remove(&mut self, key: u64) {
         let mut hole = self.place(key);
-        if key == 0 || self.rows[hole].key() != key {
+        if key == 0 || self.places[hole].key() != key {
             return;
         }
-        let mask = self.rows.len() - 1;
+        let mask = self.places.len() - 1;
         let mut place = (hole + 1) & mask;
-        while self.rows[place].key() != 0 {
-            let own = self.home(self.rows[place].key());
+        while self.places[place].key() != 0 {
+            let own = self.home(self.places[place].key());
             // A row may go back to the hole unless its home lies behind it.
             if place.wrapping_sub(own) & mask >= place.wrapping_sub(hole) & mask {
-                self.rows[hole] = self.rows[place];
+                self.places[hole] = self.places[place];
                 hole = place;
             }
             place = (place + 1) & mask;
         }
-        self.rows[hole] = R::EMPTY;
+        self.places[hole] = R::EMPTY;
         self.used -= 1;
     }
 }

@@ -8,6 +8,7 @@ use super::{
     promise::Promise,
     record::{Content, Record, State, lasts},
     rules::{Rule, holds},
+    softwires::EndError,
     stamp::{Now, Stamp},
 };
 
@@ -18,6 +19,8 @@ struct Taken {
     left: Option<Resting>,
     /// How the slot rested that it is granted.
     woken: Option<Resting>,
+    /// The stamp of the record in which the softwire's address was another's, if it may have been.
+    softwire: Option<Stamp>,
 }
 
 impl Client<'_> {
@@ -34,7 +37,7 @@ impl Client<'_> {
         now: Now,
     ) -> Result<Granted, GrantError> {
         debug_assert_eq!(holder.identity.on(self.leases.pools().link_of(at.pool)), self.key);
-        let Taken { place, left, woken } = self.take(at, now)?;
+        let Taken { place, left, woken, softwire } = self.take(at, expires, holder, now)?;
         let stock = self.leases.stock();
         let entry = self.shard.entry(place);
         let was_active = entry.is_active(now);
@@ -46,7 +49,8 @@ impl Client<'_> {
             .map(|left| self.record(left.at, left.stamp, State::Former, entry.expires(), holder));
         // Bound(new) exceeds Former(old): a client's newest record says what it has.
         let rested = [left, woken].into_iter().flatten().map(|resting| resting.stamp).max();
-        let mut last = entry.stamp().max(rested.unwrap_or_default());
+        let others = softwire.max(rested).unwrap_or_default();
+        let mut last = entry.stamp().max(others);
         if entry.held_at() != Some(at) {
             last = last.max(stock.last_stamp(at));
             if left.is_none() {
@@ -54,6 +58,7 @@ impl Client<'_> {
             }
         }
         let stamp = Stamp::after(last, now);
+        let kept = self.shard.softwire(place).filter(|_| was_active);
         let entry = self.shard.entry_mut(place);
         entry.bind(at, State::Bound, expires, stamp);
         let sequence = promise.sequence + u64::from(former.is_some());
@@ -62,15 +67,35 @@ impl Client<'_> {
         if !renews {
             stock.mark(at, self.key, stamp);
         }
+        self.note_softwire(place, holder, kept, expires, now);
         let bound = self.record(at, stamp, State::Bound, expires, holder);
         let records = former.map_or(bound.into(), |former| Records::pair(bound, former));
         Ok(Granted { records, expires })
     }
 
-    /// Takes the slot for the client, and lets the one rest that the client leaves for it.
-    fn take(&mut self, at: Location, now: Now) -> Result<Taken, GrantError> {
+    /// Takes what the lease needs that others may have taken, and lets the slot rest that the client leaves for it.
+    fn take(
+        &mut self,
+        at: Location,
+        expires: u32,
+        holder: &Holder<'_>,
+        now: Now,
+    ) -> Result<Taken, GrantError> {
+        let softwire = self.claim_softwire(holder, expires, now).map_err(|error| match error {
+            EndError::Held => GrantError::SoftwireTaken,
+            EndError::Full => GrantError::TableFull,
+        })?;
+        let taken = self.take_slot(at, now);
+        if taken.is_err() && softwire.is_some() {
+            self.unclaim_softwire(holder.softwire);
+        }
+        Ok(Taken { softwire, ..taken? })
+    }
+
+    /// Takes the slot.
+    fn take_slot(&mut self, at: Location, now: Now) -> Result<Taken, GrantError> {
         let stock = self.leases.stock();
-        if self.quarantines(at) {
+        if self.quarantines(at) || self.is_barred_from(at) {
             return Err(GrantError::Taken);
         }
         let left = self.leaving(at, now);
@@ -97,7 +122,7 @@ impl Client<'_> {
         };
         self.enter(place, admission);
         self.follow_site(place, link);
-        Ok(Taken { place, left, woken })
+        Ok(Taken { place, left, woken, softwire: None })
     }
 
     /// How the slot that the client has will rest if it leaves it for `at` now; `None` if it has none to leave.
@@ -131,6 +156,7 @@ impl Client<'_> {
             // Of its own slot, which it leaves.
             self.shard.end_offer(place, self.leases.stock());
         }
+        self.end_softwire(place);
         self.settle(place);
         Some(record)
     }
@@ -167,13 +193,13 @@ impl Client<'_> {
         if self.shard.entry(place).offered_at() == Some(at) {
             self.shard.end_offer(place, stock);
         }
-        let entry = self.shard.entry_mut(place);
-        if entry.at() == Some(at) {
-            entry.unbind();
-        }
-        entry.promised(holder.source, promise);
-        stock.mark(at, self.key, stamp);
         let record = self.record(at, stamp, state, until, holder);
+        if self.shard.entry(place).at() == Some(at) {
+            self.shard.entry_mut(place).unbind();
+            self.end_softwire(place);
+        }
+        self.shard.entry_mut(place).promised(holder.source, promise);
+        stock.mark(at, self.key, stamp);
         self.settle(place);
         Ok(record)
     }
@@ -197,7 +223,7 @@ impl Client<'_> {
             client: holder.client,
             hardware: holder.hardware,
             site: self.recorded_site(at),
-            softwire: None,
+            softwire: self.softwire_at(at),
         })
     }
 }

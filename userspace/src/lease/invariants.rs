@@ -21,6 +21,7 @@ impl Leases {
             }
         }
         self.check_sites()?;
+        self.check_softwires()?;
         if offers != self.offers() {
             return Err(format!("{offers} offers count, but {} are counted", self.offers()));
         }
@@ -54,6 +55,29 @@ impl Leases {
 }
 
 impl Leases {
+    /// Checks that every address of the index is one client's who says so too. A client may be wrong of its own: when
+    /// its lease was over, another may have got the address before a sweep.
+    fn check_softwires(&self) -> Result<(), String> {
+        let Some(softwires) = &self.stock.softwires else { return Ok(()) };
+        let mut held = 0;
+        for shard in &self.shards {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            for place in shard.clients() {
+                let (entry, softwire) = (shard.entry(place), shard.softwire(place));
+                let Some(softwire) = softwire else { continue };
+                if !entry.is_bound() {
+                    return Err(format!("{:?} has {softwire:?} without a lease", entry.key()));
+                }
+                held += usize::from(softwires.is_of(softwire.address, entry.key()));
+            }
+        }
+        let count = softwires.count();
+        if held == count {
+            return Ok(());
+        }
+        Err(format!("{count} softwires are known, of which clients have {held}"))
+    }
+
     /// Checks that each site has what the entries of its clients say, and that nobody has more than is counted.
     fn check_sites(&self) -> Result<(), String> {
         let Some(sites) = &self.stock.sites else { return Ok(()) };

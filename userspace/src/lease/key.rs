@@ -15,6 +15,8 @@ pub enum IdentityKind {
     ClientIdentifier,
     /// `htype` and `chaddr`, where option 61 is missing.
     HardwareAddress,
+    /// Remote-Id of the relay closest to the client: no client's identity, but what a reservation can name.
+    RemoteId,
 }
 
 /// The secret under which identities are hashed. Made once, kept in the log: no client can aim at a bucket.

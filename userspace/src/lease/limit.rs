@@ -34,7 +34,12 @@ impl Client<'_> {
     /// Lets the client have a lease or an offer on `link` as far as its site is concerned. `None`: it is full.
     ///
     /// Whose lease runs already is counted and not refused.
-    pub(super) fn admit(&self, link: LinkId, now: Now) -> Option<Admission> {
+    pub(super) fn admit(&mut self, link: LinkId, now: Now) -> Option<Admission> {
+        if let Some(place) = self.place {
+            // A lease that is over counts no more for its own client, swept or not.
+            let is_active = self.shard.entry(place).is_active(now);
+            self.shard.lower_stake(place, self.leases.stock(), is_active);
+        }
         let (noted, stake) = self.stake();
         let site = self.site.on(link);
         let Some(sites) = self.sites().filter(|_| site != 0 && stake != Stake::Live) else {

@@ -29,6 +29,7 @@ pub mod record;
 pub mod recovery;
 pub mod rules;
 mod sites;
+mod softwires;
 pub mod stamp;
 mod stock;
 mod sweep;
@@ -47,13 +48,15 @@ pub use client::Client;
 pub use recovery::{Recovered, Recovery};
 
 use self::{
-    bindings::{FILL, PLACES, Shard},
+    bindings::{FILL, PLACES, Shard, Sides},
     geometry::{GeometryError, PoolSpec},
     key::BindingKey,
     pools::Pools,
     promise::{Promise, Watermarks},
+    record::Tuple,
     rules::{Rule, holds},
     sites::Sites,
+    softwires::Softwires,
     stamp::Now,
     stock::Stock,
 };
@@ -86,6 +89,10 @@ pub struct Settings {
 pub struct Features {
     /// The most clients of one site that have a lease or an offer at a time; 0: as many as come (RFC 7618 §10).
     pub leases_per_site_max: u32,
+    /// Whether leases have softwires, each with an address of its own (RFC 8539).
+    pub softwires: bool,
+    /// Tuples that only those clients get that are [entitled](Client::entitled_to) to them.
+    pub withheld: Vec<Tuple>,
 }
 
 /// Why the leases cannot be made or read back.
@@ -108,6 +115,12 @@ pub enum LeaseError {
         first: String,
         /// Another, or the same by another name.
         second: String,
+    },
+    /// A tuple is withheld that no pool can lease.
+    #[error("{tuple:?} is reserved for a client, but no pool can lease it once")]
+    NotLeasable {
+        /// As configured.
+        tuple: Tuple,
     },
     /// More pools than can be numbered.
     #[error("{count} pools, expected at most 65536")]
@@ -152,11 +165,19 @@ impl Leases {
     pub fn new(specs: &[PoolSpec], settings: Settings) -> Result<Leases, LeaseError> {
         let needed = settings.capacity.div_ceil(FILL).max(SHARDS_MIN);
         let shards = settings.shards.unwrap_or(needed).max(1);
+        let mut pools = Pools::new(specs)?;
+        let mut withheld = settings.features.withheld.iter();
+        if let Some(&tuple) = withheld.find(|tuple| !pools.withhold(**tuple)) {
+            return Err(LeaseError::NotLeasable { tuple });
+        }
         let limit = settings.features.leases_per_site_max;
         let sites = (limit != 0).then(|| Sites::new(limit, settings.capacity));
-        let shard = |_| CachePadded::new(Mutex::new(Shard::new(sites.is_some())));
+        let softwires = settings.features.softwires;
+        let softwires = softwires.then(|| Softwires::new(settings.capacity));
+        let noted = Sides { sites: sites.is_some(), softwires: softwires.is_some() };
+        let shard = |_| CachePadded::new(Mutex::new(Shard::new(noted)));
         let shards = (0..shards).map(shard).collect();
-        let stock = Stock::new(Pools::new(specs)?, settings.offers_max, sites);
+        let stock = Stock::new(pools, settings.offers_max, sites, softwires);
         Ok(Leases { stock, shards, settings })
     }
 

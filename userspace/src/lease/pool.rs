@@ -38,8 +38,55 @@ pub struct Pool {
     geometry: Geometry,
     bits: Bitmap,
     marks: Box<[Mark]>,
-    /// Bits that are set from birth on: reserved slots and those beyond the end.
+    /// Bits that are set from birth on: reserved slots, those beyond the end, and withheld ones.
     unusable: usize,
+    withheld: Option<Withheld>,
+}
+
+/// Slots that are kept for clients of their own. In the bitmap they are held for ever, so that no search finds them;
+/// whether somebody has one is noted here. One bit a slot.
+struct Withheld {
+    are: Box<[u64]>,
+    taken: Box<[AtomicU64]>,
+}
+
+impl Withheld {
+    fn new(slots: u32) -> Withheld {
+        let words = (slots as usize).div_ceil(64);
+        let taken = (0..words).map(|_| AtomicU64::new(0)).collect();
+        Withheld { are: vec![0; words].into(), taken }
+    }
+
+    /// The word and the bit of a slot.
+    fn bit(slot: Slot) -> (usize, u64) {
+        (slot.0 as usize / 64, 1 << (slot.0 % 64))
+    }
+
+    fn has(&self, slot: Slot) -> bool {
+        let (word, bit) = Self::bit(slot);
+        self.are[word] & bit != 0
+    }
+
+    fn claim(&self, slot: Slot) -> bool {
+        let (word, bit) = Self::bit(slot);
+        self.taken[word].fetch_or(bit, Ordering::AcqRel) & bit == 0
+    }
+
+    /// Whether it was taken.
+    fn release(&self, slot: Slot) -> bool {
+        let (word, bit) = Self::bit(slot);
+        self.taken[word].fetch_and(!bit, Ordering::AcqRel) & bit != 0
+    }
+
+    fn is_taken(&self, slot: Slot) -> bool {
+        let (word, bit) = Self::bit(slot);
+        self.taken[word].load(Ordering::Acquire) & bit != 0
+    }
+
+    fn count(&self) -> usize {
+        let ones = |word: &AtomicU64| word.load(Ordering::Relaxed).count_ones() as usize;
+        self.taken.iter().map(ones).sum()
+    }
 }
 
 impl Pool {
@@ -54,7 +101,30 @@ impl Pool {
         let unusable = bits.count();
         let mark = |_| Mark { holder: AtomicU64::new(0), stamp: AtomicU64::new(0) };
         let marks = (0..geometry.slots()).map(mark).collect();
-        Ok(Pool { name: spec.name.clone(), link: spec.link, geometry, bits, marks, unusable })
+        let (name, link, withheld) = (spec.name.clone(), spec.link, None);
+        Ok(Pool { name, link, geometry, bits, marks, unusable, withheld })
+    }
+
+    /// Keeps a slot from everybody who does not come for it by name. False if it is reserved or withheld already.
+    pub(super) fn withhold(&mut self, slot: Slot) -> bool {
+        if !self.bits.claim(slot.0 as usize) {
+            return false;
+        }
+        self.unusable += 1;
+        let slots = self.geometry.slots();
+        let (word, bit) = Withheld::bit(slot);
+        self.withheld.get_or_insert_with(|| Withheld::new(slots)).are[word] |= bit;
+        true
+    }
+
+    /// The withheld slots, if this is one of them.
+    fn withheld(&self, slot: Slot) -> Option<&Withheld> {
+        self.withheld.as_ref().filter(|withheld| withheld.has(slot))
+    }
+
+    /// Whether this slot is kept for a client of its own.
+    pub fn is_withheld(&self, slot: Slot) -> bool {
+        self.withheld(slot).is_some()
     }
 
     /// Its name in the configuration.
@@ -84,8 +154,12 @@ impl Pool {
         self.bits.acquire_among(first, psids, pick).map(slot)
     }
 
-    /// Takes this very slot; false if it is held or reserved.
+    /// Takes this very slot; false if it is held or reserved. Whether the client may have a withheld one is for the
+    /// caller to know.
     pub fn claim(&self, slot: Slot) -> bool {
+        if let Some(withheld) = self.withheld(slot) {
+            return withheld.claim(slot);
+        }
         self.bits.claim(slot.0 as usize)
     }
 
@@ -100,17 +174,26 @@ impl Pool {
             "released slot {}, which is reserved",
             slot.0
         );
+        if let Some(withheld) = self.withheld(slot) {
+            assert!(withheld.release(slot), "released slot {}, which nobody holds", slot.0);
+            return;
+        }
         self.bits.release(slot.0 as usize);
     }
 
-    /// Whether this slot is held or reserved.
+    /// Whether this slot is held or reserved. A withheld slot is held if a client has it.
     pub fn is_held(&self, slot: Slot) -> bool {
+        if let Some(withheld) = self.withheld(slot) {
+            return withheld.is_taken(slot);
+        }
         self.bits.is_set(slot.0 as usize)
     }
 
     /// How many slots are held; approximate while others work.
     pub fn held(&self) -> u32 {
-        u32::try_from(self.bits.count().saturating_sub(self.unusable)).unwrap_or(u32::MAX)
+        let withheld = self.withheld.as_ref().map_or(0, Withheld::count);
+        let held = self.bits.count().saturating_sub(self.unusable) + withheld;
+        u32::try_from(held).unwrap_or(u32::MAX)
     }
 
     /// How many slots may be leased.
@@ -136,10 +219,12 @@ impl Pool {
         mark.stamp.store(stamp.0, Ordering::Relaxed);
     }
 
-    /// Whether the bitmap's summary is right. Holds whenever nobody is at work.
+    /// Whether the bitmap's summary is right, and no search can find a withheld slot. Holds whenever nobody is at work.
     #[cfg(any(test, feature = "sim"))]
     pub(super) fn summary_is_true(&self) -> bool {
-        self.bits.summary_is_true()
+        let mut slots = (0..self.geometry.slots()).map(Slot);
+        let hidden = slots.all(|slot| !self.is_withheld(slot) || self.bits.is_set(slot.0 as usize));
+        hidden && self.bits.summary_is_true()
     }
 }
 

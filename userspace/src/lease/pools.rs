@@ -61,6 +61,18 @@ impl Pools {
         Ok(Pools { pools, runs: runs.into() })
     }
 
+    /// Keeps a tuple from everybody who does not come for it by name. False if no pool has it, it is reserved, or it is
+    /// withheld already.
+    pub(super) fn withhold(&mut self, tuple: Tuple) -> bool {
+        let Some(at) = self.locate_tuple(tuple) else { return false };
+        self.pools.get_mut(usize::from(at.pool.0)).is_some_and(|pool| pool.withhold(at.slot))
+    }
+
+    /// Whether `at` is kept for a client of its own.
+    pub fn is_withheld(&self, at: Location) -> bool {
+        self.get(at.pool).is_withheld(at.slot)
+    }
+
     /// The pool that has this address.
     pub fn locate(&self, address: Ipv4Addr) -> Option<PoolId> {
         let address = u32::from(address);

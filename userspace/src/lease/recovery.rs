@@ -14,9 +14,10 @@ use super::{
     key::{BindingKey, ClientIdentity, SiteId},
     pools::Location,
     promise::Promise,
-    record::{Record, State, Tuple, lasts},
+    record::{Record, Softwire, State, Tuple, lasts},
     rules::{Rule, holds},
     sites::Stake,
+    softwires::Owner,
     stamp::{Now, Stamp},
     stock::Outside,
 };
@@ -31,9 +32,18 @@ struct Image {
     expires: u32,
     source: Ipv6Addr,
     site: SiteId,
+    softwire: Option<Softwire>,
 }
 
 impl Image {
+    /// Whether this is a lease that runs and has a softwire.
+    fn has_softwire(&self, now: Now) -> bool {
+        self.state == State::Bound
+            && self.softwire.is_some()
+            && lasts(self.expires, now)
+            && holds(Rule::SoftwiresOutliveRestarts)
+    }
+
     /// When others get the slot.
     fn end(&self, hold_down_seconds: u32) -> u32 {
         match self.state {
@@ -116,6 +126,7 @@ impl<'l> Recovery<'l> {
             expires: record.expires(),
             source: record.source(),
             site: record.site(),
+            softwire: record.softwire(),
         };
         self.recovered.greatest_stamp = self.recovered.greatest_stamp.max(image.stamp);
         let same = |other: &Image| other.tuple == image.tuple;
@@ -133,7 +144,11 @@ impl<'l> Recovery<'l> {
         let Recovery { leases, images, mut recovered } = self;
         let hold_down_seconds = leases.hold_down_seconds();
         let mut inside = Vec::with_capacity(images.len());
+        let mut softwires = Vec::new();
         for image in images {
+            if leases.stock().softwires.is_some() && image.has_softwire(now) {
+                softwires.push(image);
+            }
             match leases.inside(&image) {
                 Some((key, at)) => inside.push(Inside { key, at, image }),
                 None if lasts(image.end(hold_down_seconds), now) => {
@@ -161,6 +176,7 @@ impl<'l> Recovery<'l> {
         // The newest first: in a full shard they are the ones that are remembered.
         past.sort_unstable_by_key(|inside| std::cmp::Reverse(inside.image.stamp));
         recovered.past = past.into_iter().filter(|inside| leases.remember(inside)).count();
+        leases.restore_softwires(softwires, now);
         if holds(Rule::OutsideLeasesHold) {
             leases.hold_outside(&recovered.outside);
         }
@@ -250,6 +266,31 @@ impl Leases {
         if sites.change(site, Stake::Nothing, stake) {
             sites.change(noted, counted, Stake::Nothing);
             shard.set_stake(place, site, stake);
+        }
+    }
+
+    /// Notes where the softwires of the leases that run begin. Of two leases that begin at one address the older has
+    /// been given another, or was released, though the record that says so was lost.
+    fn restore_softwires(&self, mut images: Vec<Image>, now: Now) {
+        let Some(softwires) = &self.stock().softwires else { return };
+        images.sort_unstable_by_key(|image| std::cmp::Reverse((image.stamp, image.identity.0)));
+        for image in images {
+            let Some(softwire) = image.softwire else { continue };
+            let (identity, expires) = (image.identity, image.expires);
+            let Some((key, at)) = self.inside(&image) else {
+                softwires.claim_outside(softwire.address, identity, expires, now);
+                continue;
+            };
+            let mut shard = self.shard_of(key).lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(place) = shard.find(key) else { continue };
+            let entry = shard.entry(place);
+            let owner = Owner::new(key, identity);
+            if entry.is_active(now)
+                && entry.at() == Some(at)
+                && softwires.claim(softwire.address, owner, expires, now).is_ok()
+            {
+                shard.set_softwire(place, Some(softwire));
+            }
         }
     }
 

@@ -42,11 +42,17 @@ pub enum Rule {
     SitesAreLimited,
     /// What a site has counts after a restart, too.
     SitesOutliveRestarts,
+    /// A reserved tuple goes to nobody but its client.
+    ReservationsHold,
+    /// No two leases that run have their softwires begin at one address.
+    SoftwiresAreUnique,
+    /// Where softwires begin is known after a restart, too.
+    SoftwiresOutliveRestarts,
 }
 
 impl Rule {
     /// All of them.
-    pub const ALL: [Rule; 18] = [
+    pub const ALL: [Rule; 21] = [
         Rule::GreaterStampWins,
         Rule::NewerLeaseWins,
         Rule::AcksWait,
@@ -65,6 +71,9 @@ impl Rule {
         Rule::OutsideLeasesHold,
         Rule::SitesAreLimited,
         Rule::SitesOutliveRestarts,
+        Rule::ReservationsHold,
+        Rule::SoftwiresAreUnique,
+        Rule::SoftwiresOutliveRestarts,
     ];
 }
 

@@ -92,6 +92,7 @@ impl Sites {
     }
 
     /// The sites of which somebody has something. Not for the hot path.
+    #[cfg(any(test, feature = "sim"))]
     pub(super) fn used(&self) -> Vec<Site> {
         self.table.used()
     }

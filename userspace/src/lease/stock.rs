@@ -9,6 +9,7 @@ use super::{
     pools::{Location, Pools},
     record::lasts,
     sites::Sites,
+    softwires::Softwires,
     stamp::{Now, Stamp},
 };
 use crate::sync::{AtomicU32, Mutex, Ordering};
@@ -18,6 +19,8 @@ pub(super) struct Stock {
     pub pools: Pools,
     /// What each site has, if that is limited.
     pub sites: Option<Sites>,
+    /// Whose softwire begins where, if leases have softwires.
+    pub softwires: Option<Softwires>,
     offers: CachePadded<AtomicU32>,
     offers_max: u32,
     /// How many of `outside` there are: almost always none, and then nobody takes the lock.
@@ -36,10 +39,16 @@ pub(super) struct Outside {
 }
 
 impl Stock {
-    pub(super) fn new(pools: Pools, offers_max: u32, sites: Option<Sites>) -> Stock {
+    pub(super) fn new(
+        pools: Pools,
+        offers_max: u32,
+        sites: Option<Sites>,
+        softwires: Option<Softwires>,
+    ) -> Stock {
         Stock {
             pools,
             sites,
+            softwires,
             offers: CachePadded::new(AtomicU32::new(0)),
             offers_max,
             outside_count: AtomicU32::new(0),
@@ -49,7 +58,8 @@ impl Stock {
 
     /// Octets of what not every server has.
     pub(super) fn octets(&self) -> usize {
-        self.sites.as_ref().map_or(0, Sites::octets)
+        let sites = self.sites.as_ref().map_or(0, Sites::octets);
+        sites + self.softwires.as_ref().map_or(0, Softwires::octets)
     }
 
     /// Takes a place among the offers; false if all are taken.

@@ -24,6 +24,9 @@ impl Leases {
         drop(locked);
         if shard == 0 {
             self.stock.sweep_outside(now);
+            if let Some(softwires) = &self.stock.softwires {
+                softwires.sweep_outside(now);
+            }
         }
         true
     }

@@ -6,7 +6,7 @@ use super::{
     key::ClientIdentity,
     pools::Location,
     promise::Promise,
-    record::{Record, Tuple},
+    record::{Record, Softwire, Tuple},
     stamp::Stamp,
 };
 
@@ -40,6 +40,8 @@ pub struct Binding {
     pub promise: Promise,
     /// IPv6 address of the client's last message that was granted something.
     pub source: Ipv6Addr,
+    /// The softwire of a lease that runs, if it has one.
+    pub softwire: Option<Softwire>,
 }
 
 /// A slot that is held for a client that was told of it.
@@ -81,6 +83,8 @@ pub struct Holder<'a> {
     pub hardware: bool,
     /// IPv6 address that the message came from, or the innermost relay's peer-address.
     pub source: Ipv6Addr,
+    /// Where the softwire of a lease begins from now on; `None`: where it did (RFC 8539 §8).
+    pub softwire: Option<Ipv6Addr>,
 }
 
 /// Why nothing was offered.
@@ -101,6 +105,8 @@ pub enum GrantError {
     Taken,
     /// The client's site has as many leases and offers as it may.
     SiteFull,
+    /// Another lease that runs has the softwire's address.
+    SoftwireTaken,
     /// The client's shard is full of clients that hold something.
     TableFull,
     /// The client has left so many slots that are still held down that it may not leave another.

@@ -68,6 +68,7 @@ pub(super) fn holder(number: u64) -> Holder<'static> {
         client: b"client",
         hardware: false,
         source: "2001:db8::1".parse().unwrap(),
+        softwire: None,
     }
 }
 

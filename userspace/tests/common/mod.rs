@@ -2,19 +2,19 @@
 //! the test moves; and messages to send to it.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+mod reference;
+
 use std::{net::Ipv4Addr, net::Ipv6Addr, sync::Arc};
 
 use portlease::{
     engine::{
         Engine, Omitted, Verdict,
-        options::OptionSet,
-        policy::{BindSource, Link, Match, Policy, Prefer, Prefix, PsidChoice, SitePolicy, Times},
+        policy::{Policy, Reservation},
     },
     lease::{
         Features, Leases, Settings,
         geometry::PoolSpec,
-        key::{IdentitySecret, LinkId},
-        pool::PoolId,
+        key::IdentitySecret,
         promise::{LaneId, Promise, Watermarks},
         record::Record,
         stamp::Now,
@@ -28,104 +28,13 @@ use portlease::{
     },
 };
 
-/// The server identifier of the reference configuration.
-pub const SERVER_ID: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
+pub use reference::*;
 
 /// When the tests begin, in milliseconds.
 pub const START: Now = Now(1_800_000_000_000);
 
 /// The secret of the tests' identities.
 pub const SECRET: IdentitySecret = IdentitySecret([7; 16]);
-
-/// Links of the reference configuration, by the third group of their prefix.
-pub const L1: u16 = 1;
-pub const L2: u16 = 2;
-pub const L3: u16 = 3;
-pub const L4: u16 = 4;
-
-/// A pool of `first` to `last`.
-pub fn pool(
-    name: &str,
-    link: u16,
-    addresses: (&str, &str),
-    offset: u8,
-    psid_length: u8,
-) -> PoolSpec {
-    PoolSpec {
-        name: name.to_owned(),
-        link: LinkId(link - 1),
-        ranges: vec![addresses.0.parse().unwrap()..=addresses.1.parse().unwrap()],
-        offset,
-        psid_length,
-        reserved_ports: vec![0..=1023],
-    }
-}
-
-/// The pools of the reference configuration.
-pub fn reference_pools() -> Vec<PoolSpec> {
-    vec![
-        pool("P1", L1, ("192.0.2.18", "192.0.2.19"), 0, 6),
-        pool("P2", L2, ("198.51.100.1", "198.51.100.1"), 6, 8),
-        pool("F", L3, ("203.0.113.10", "203.0.113.12"), 0, 0),
-        pool("P4", L4, ("192.0.2.40", "192.0.2.40"), 0, 6),
-        pool("F4", L4, ("203.0.113.40", "203.0.113.40"), 0, 0),
-    ]
-}
-
-/// The policy of the reference configuration.
-pub fn reference_policy() -> Policy {
-    let link = |name: &str, shared: &[u16], full: &[u16]| Link {
-        name: name.to_owned(),
-        shared: shared.iter().copied().map(PoolId).collect(),
-        full: full.iter().copied().map(PoolId).collect(),
-        prefer: Prefer::Shared,
-        options: OptionSet::default(),
-    };
-    let prefix = |link: u16| Some(Prefix { address: network(link), length: 64 });
-    let matches = (L1..=L4).flat_map(|link| {
-        let by_link = Match { link_address: prefix(link), ..Match::default() };
-        let by_source = Match { source: prefix(link), ..Match::default() };
-        [(by_link, LinkId(link - 1)), (by_source, LinkId(link - 1))]
-    });
-    Policy {
-        server_id: SERVER_ID,
-        authoritative: false,
-        times: Times {
-            lease_seconds: 3600,
-            lease_seconds_max: 86400,
-            offer_hold_seconds: 60,
-            hold_down_seconds: 120,
-            decline_hold_seconds: 86400,
-            early_renewal_percent: 10,
-        },
-        links: vec![
-            link("L1", &[0], &[]),
-            link("L2", &[1], &[]),
-            link("L3", &[], &[2]),
-            link("L4", &[3], &[4]),
-        ],
-        matches: matches.collect(),
-        pool_options: Vec::new(),
-        reservation_options: Vec::new(),
-        extend_leases: true,
-        answer_inform_without_159: false,
-        accept_renew_without_159: false,
-        bind_source: BindSource::Log,
-        ignore_159: false,
-        psid_choice: PsidChoice::Random,
-        softwire: None,
-        information: None,
-        server_duid: None,
-        sites: SitePolicy::default(),
-        reply_to_source_port: false,
-        pad_to_300: false,
-    }
-}
-
-/// `2001:db8:LINK::`
-pub fn network(link: u16) -> Ipv6Addr {
-    Ipv6Addr::new(0x2001, 0xdb8, link, 0, 0, 0, 0, 0)
-}
 
 /// The leases of the reference configuration, empty.
 pub fn leases(pools: &[PoolSpec], watermarks: &Arc<Watermarks>) -> Leases {
@@ -153,6 +62,8 @@ pub struct Server {
     /// Every record that was promised, in order.
     pub journal: Vec<Record>,
     pools: Vec<PoolSpec>,
+    /// What is reserved after the next restart, if that is to change.
+    reserved: Option<Vec<Reservation>>,
     watermarks: Arc<Watermarks>,
 }
 
@@ -182,21 +93,29 @@ impl Server {
         let watermarks = Arc::new(Watermarks::new(1));
         let leases = Arc::new(leases_with(pools, &watermarks, features));
         let engine = Engine::new(policy, leases, SECRET);
-        Server { engine, now: START, journal: Vec::new(), pools: pools.to_vec(), watermarks }
+        let (journal, pools) = (Vec::new(), pools.to_vec());
+        Server { engine, now: START, journal, pools, reserved: None, watermarks }
     }
 
     /// The server after a crash: what it has promised is read back, in another order.
     pub fn restarted(self, features: Features) -> Server {
-        let Server { engine, now, journal, pools, .. } = self;
+        let Server { engine, now, journal, pools, reserved, .. } = self;
         let watermarks = Arc::new(Watermarks::new(1));
         let leases = leases_with(&pools, &watermarks, features);
         let mut recovery = leases.recover();
         journal.iter().rev().for_each(|record| recovery.adopt(record));
         recovery.finish(now).unwrap();
         leases.check_invariants().unwrap();
-        let engine = Engine::new(engine.policy().clone(), Arc::new(leases), SECRET);
+        let mut policy = engine.policy().clone();
+        policy.reservations = reserved.unwrap_or(policy.reservations);
+        let engine = Engine::new(policy, Arc::new(leases), SECRET);
         watermarks.publish(LaneId(0), journal.len() as u64);
-        Server { engine, now, journal, pools, watermarks }
+        Server { engine, now, journal, pools, reserved: None, watermarks }
+    }
+
+    /// Other reservations from the next restart on.
+    pub fn reserve(&mut self, reservations: &[Reservation]) {
+        self.reserved = Some(reservations.to_vec());
     }
 
     /// Lets time pass, sweeping as the workers do.
@@ -351,6 +270,7 @@ pub struct Received {
     pub rebinding_seconds: Option<u32>,
     pub server_id: Option<Ipv4Addr>,
     pub client_identifier: Option<Vec<u8>>,
+    pub softwire: Option<Ipv6Addr>,
     pub octets: Vec<u8>,
 }
 
@@ -384,6 +304,7 @@ impl Received {
             client_identifier: view
                 .client_identifier()
                 .map(|value| value.pieces().flatten().copied().collect()),
+            softwire: view.softwire_source(),
             octets: octets.to_vec(),
         }
     }
@@ -421,6 +342,8 @@ pub struct Query {
     pub remote_id: Option<Vec<u8>>,
     /// Further options, behind all others.
     pub extra: Vec<(u8, Vec<u8>)>,
+    /// Content of option 109, as it stands.
+    pub softwire: Option<Vec<u8>>,
 }
 
 /// An RFC 4361 client identifier that ends in `client`.
@@ -456,6 +379,7 @@ impl Query {
             interface_id: Some(b"ge-0/0/1".to_vec()),
             remote_id: None,
             extra: Vec::new(),
+            softwire: None,
         }
     }
 
@@ -561,6 +485,9 @@ impl Query {
         }
         for (code, content) in &self.extra {
             dhcpv4::put_option(w, *code, content);
+        }
+        if let Some(softwire) = &self.softwire {
+            dhcpv4::put_option(w, dhcpv4::OPTION_SOFTWIRE_SOURCE, softwire);
         }
         dhcpv4::put_end(w);
     }

@@ -1,6 +1,9 @@
 //! Clients: what they use, what they say and what they take for an answer (RFC 2131 §4.4).
 
-use std::{fmt, net::Ipv4Addr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use portlease::{
     lease::{
@@ -50,7 +53,7 @@ impl Message {
     pub fn may_follow(&self, earlier: &Message) -> bool {
         self.telling == Telling::Nothing
             || earlier.telling == Telling::Nothing
-            || self.telling == earlier.telling
+            || self.telling == earlier.telling && self.query.softwire == earlier.query.softwire
     }
 }
 
@@ -60,6 +63,9 @@ impl fmt::Display for Message {
         write!(f, "{:?} {:08x}", query.kind, query.xid)?;
         if let Some(tuple) = self.wanted() {
             write!(f, " {}", short(tuple))?;
+        }
+        if let Some(end) = query.softwire.as_ref().and_then(|octets| octets.last()) {
+            write!(f, " softwire {end}")?;
         }
         let phrases = [
             (query.unicast, "unicast"),
@@ -213,6 +219,9 @@ fn on_some_way(mut message: Message, random: &mut fastrand::Rng) -> Message {
     let query = &mut message.query;
     query.relayed = random.u32(0..4) == 0;
     query.xid = random.u32(..);
+    if query.kind == MessageType::Request {
+        query.softwire = random.bool().then(|| any_softwire(random));
+    }
     query.lease_seconds = match random.u32(0..40) {
         0..13 => Some(random.u32(60..=200)),
         13 => Some(NEVER),
@@ -223,6 +232,11 @@ fn on_some_way(mut message: Message, random: &mut fastrand::Rng) -> Message {
         query.link = LINKS[random.usize(0..LINKS.len())];
     }
     message
+}
+
+/// One of few addresses that softwires begin at.
+fn any_softwire(random: &mut fastrand::Rng) -> Vec<u8> {
+    Ipv6Addr::new(0x2001, 0xdb8, 0x77, 0, 0, 0, 0, random.u16(1..5)).octets().to_vec()
 }
 
 /// The octets of option 159; none for a whole address.

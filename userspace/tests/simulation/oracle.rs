@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
+    net::Ipv6Addr,
 };
 
 use portlease::{
@@ -41,6 +42,10 @@ pub enum Invariant {
     RecordCoversAck,
     /// No ACK leaves before its record is durable.
     DurableFirst,
+    /// A tuple that is reserved for one client is given to no other.
+    ReservedIsKept,
+    /// No two clients' softwires begin at one address.
+    SoftwireIsUnique,
     /// A client gets no lease at a site whose limit other clients' leases have reached.
     SiteIsLimited,
 }
@@ -84,6 +89,8 @@ struct Use {
     tuple: Tuple,
     /// In milliseconds.
     end: u64,
+    /// Where its softwire begins, as the server has acknowledged.
+    softwire: Option<Ipv6Addr>,
 }
 
 /// A lease that runs, as records have it.
@@ -115,6 +122,8 @@ pub struct Oracle {
     covered: HashMap<(Tuple, ClientIdentity), (Stamp, u32)>,
     /// What the server that runs has read back and recorded since.
     records: Vec<Record>,
+    /// Of the server that runs: whose a tuple is and nobody else's.
+    reserved: Option<(ClientIdentity, Tuple)>,
 }
 
 impl Oracle {
@@ -127,6 +136,7 @@ impl Oracle {
             durable: HashSet::new(),
             covered: HashMap::new(),
             records: Vec::new(),
+            reserved: None,
         }
     }
 
@@ -140,8 +150,9 @@ impl Oracle {
     }
 
     /// What was held in memory only is gone: a server begins with what it has read back.
-    pub fn begins_with(&mut self, found: &[Record]) {
+    pub fn begins_with(&mut self, found: &[Record], reserved: Option<(ClientIdentity, Tuple)>) {
         self.records = found.to_vec();
+        self.reserved = reserved;
         self.offers.fill(None);
         let durable = &self.durable;
         self.declined.retain(|declined| durable.contains(&(declined.tuple, declined.stamp.0)));
@@ -196,8 +207,28 @@ impl Oracle {
         Ok(())
     }
 
+    /// Whether the tuple is not reserved for another.
+    fn may_have(&self, identity: ClientIdentity, tuple: Tuple) -> Result<(), Violation> {
+        match self.reserved {
+            Some((owner, reserved)) if reserved == tuple && owner != identity => {
+                Invariant::ReservedIsKept.broken(format_args!(
+                    "{} is given to {identity:?} and reserved for {owner:?}",
+                    short(tuple)
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// An OFFER leaves.
-    pub fn offered(&mut self, client: usize, tuple: Tuple, now: Now) -> Result<(), Violation> {
+    pub fn offered(
+        &mut self,
+        client: usize,
+        identity: ClientIdentity,
+        tuple: Tuple,
+        now: Now,
+    ) -> Result<(), Violation> {
+        self.may_have(identity, tuple)?;
         self.takes(client, tuple, now)?;
         self.offers[client] = Some((tuple, now.seconds() + self.durations.offer_hold));
         Ok(())
@@ -214,6 +245,7 @@ impl Oracle {
         self.records.push(*record);
         match record.state() {
             Some(State::Bound) => {
+                self.may_have(record.identity(), tuple)?;
                 self.takes(client, tuple, now)?;
                 self.offers[client] = None;
             }
@@ -334,11 +366,35 @@ impl Oracle {
         }
         self.is_covered(tuple, identity, end)?;
         self.takes(client, tuple, now)?;
+        self.tunnels(client, reply, now)?;
+        let softwire = reply.softwire;
         match self.find(client, tuple) {
-            Some(used) => used.end = used.end.max(end),
-            None => self.uses.push(Use { client, tuple, end }),
+            Some(used) => (used.end, used.softwire) = (used.end.max(end), softwire),
+            None => self.uses.push(Use { client, tuple, end, softwire }),
         }
         Ok(())
+    }
+
+    /// Whether the client may have its softwire begin where the ACK says.
+    fn tunnels(&self, client: usize, reply: &Received, now: Now) -> Result<(), Violation> {
+        let Some(address) = reply.softwire else { return Ok(()) };
+        let same = |used: &&Use| {
+            used.client != client && used.end > now.0 && used.softwire == Some(address)
+        };
+        match self.uses.iter().find(same) {
+            None => Ok(()),
+            Some(used) => Invariant::SoftwireIsUnique.broken(format_args!(
+                "client {client} is told that its softwire begins at {address}: {used:?}"
+            )),
+        }
+    }
+
+    /// The client wants its softwire to begin at `address`, if it says so, and nowhere else.
+    pub fn redirects(&mut self, client: usize, address: Option<&[u8]>) {
+        let differs = |it: &Ipv6Addr| address.is_some_and(|wanted| it.octets() != wanted);
+        for used in self.uses.iter_mut().filter(|used| used.client == client) {
+            used.softwire = used.softwire.filter(|softwire| !differs(softwire));
+        }
     }
 
     /// A client has got its ACK and uses the tuple until `end`, by its own clock.
@@ -352,7 +408,7 @@ impl Oracle {
         self.is_covered(tuple, identity, end)?;
         match self.find(client, tuple) {
             Some(used) => used.end = end,
-            None => self.uses.push(Use { client, tuple, end }),
+            None => self.uses.push(Use { client, tuple, end, softwire: None }),
         }
         Ok(())
     }
@@ -431,13 +487,16 @@ impl Oracle {
     pub fn extended(
         &self,
         process: &Process,
-        client: usize,
+        (client, identity): (usize, ClientIdentity),
         message: &Message,
         answer: Result<MessageType, &str>,
         now: Now,
     ) -> Result<(), Violation> {
         let Some(tuple) = message.wanted() else { return Ok(()) };
-        let must = self.uses(client, tuple, now) && hears(process, message, tuple);
+        let must = self.uses(client, tuple, now)
+            && hears(process, message, tuple)
+            && self.may_have(identity, tuple).is_ok()
+            && answer != Err("saddr-conflict");
         if !must || answer == Ok(MessageType::Ack) {
             return Ok(());
         }

@@ -5,19 +5,23 @@ use std::{net::Ipv4Addr, sync::Arc};
 use portlease::{
     engine::{
         options::OptionSet,
-        policy::{Link, Match, Policy, Prefer, Prefix, SitePolicy, Times},
+        policy::{
+            Link, Match, Policy, Prefer, Prefix, Reservation, ReservedFor, SitePolicy, Softwire,
+            SoftwireConflict, Times,
+        },
     },
     lease::{
         Features, Settings,
         geometry::PoolSpec,
         key::LinkId,
         pool::PoolId,
+        pools::Pools,
         promise::Watermarks,
         record::{NEVER, Tuple},
     },
 };
 
-use crate::common::{network, reference_policy};
+use crate::common::{client_identifier, network, reference_policy};
 
 /// The links, by the third group of their prefix.
 pub const LINKS: [u16; 2] = [1, 2];
@@ -42,6 +46,9 @@ pub struct Extras {
     pub leases_per_site_max: u32,
     /// Direct clients of one link are one site, or each is its own.
     site_prefix_length: u8,
+    /// The least time between two softwire addresses of a lease, in seconds, where leases have softwires.
+    softwire_interval: Option<u32>,
+    conflict: SoftwireConflict,
 }
 
 /// An address, cut in some way.
@@ -59,6 +66,8 @@ struct Planned {
 pub struct Plan {
     pub durations: Durations,
     pub extras: Extras,
+    /// The client, by its number, and what is reserved for it.
+    reserved: Option<(u8, Tuple)>,
     pools: Vec<Planned>,
     /// A link's number in the configuration is its place here.
     links: Vec<u16>,
@@ -83,7 +92,14 @@ impl Plan {
             extras: Extras {
                 leases_per_site_max: random.u32(0..6).saturating_sub(2),
                 site_prefix_length: if random.bool() { 64 } else { 128 },
+                softwire_interval: [None, Some(0), Some(20)][random.usize(0..3)],
+                conflict: if random.bool() {
+                    SoftwireConflict::Existing
+                } else {
+                    SoftwireConflict::Drop
+                },
             },
+            reserved: None,
             pools: vec![
                 pool("shared", 1, 1, (0, 2)),
                 pool("whole", 1, 2, (0, 0)),
@@ -98,6 +114,9 @@ impl Plan {
             // Fewer tuples than clients.
             plan.pools.remove(2);
         }
+        if random.u32(0..3) == 0 {
+            plan.reserve(random);
+        }
         plan
     }
 
@@ -105,13 +124,40 @@ impl Plan {
     /// link, put everything in another order.
     pub fn change(&mut self, random: &mut fastrand::Rng) {
         let at = random.usize(0..self.pools.len());
-        match random.u32(0..5) {
+        match random.u32(0..7) {
+            5 => self.reserved = None,
+            6 => self.reserve(random),
             0 => self.pools[at].removed = !self.pools[at].removed,
             1 => self.pools[at].cut = CUTS[random.usize(0..CUTS.len())],
             2 => self.pools[at].link = LINKS[random.usize(0..LINKS.len())],
             3 => random.shuffle(&mut self.pools),
             _ => random.shuffle(&mut self.links),
         }
+    }
+
+    /// Reserves a tuple for a client with an identifier, whether its link has it or not.
+    fn reserve(&mut self, random: &mut fastrand::Rng) {
+        let client = random.u8(1..5);
+        self.reserved = Some((client, self.any_tuple(1, random)));
+    }
+
+    /// What is reserved in fact: a tuple of a pool that may be leased.
+    pub fn reserved(&self) -> Option<(u8, Tuple)> {
+        self.reserved.filter(|(_, tuple)| {
+            let pools = Pools::new(&self.pools()).unwrap();
+            let at = pools.locate_tuple(*tuple);
+            at.is_some_and(|at| !pools.get(at.pool).geometry().is_reserved(tuple.psid))
+        })
+    }
+
+    fn reservation(&self) -> Option<Reservation> {
+        let (client, tuple) = self.reserved()?;
+        let pool = self.served().find(|pool| pool.address == tuple.address)?;
+        Some(Reservation {
+            link: self.link_id(pool.link),
+            client: ReservedFor::ClientIdentifier(client_identifier(client)),
+            tuple,
+        })
     }
 
     fn served(&self) -> impl Iterator<Item = &Planned> {
@@ -166,6 +212,12 @@ impl Plan {
             links: self.links.iter().map(link).collect(),
             matches: matches.collect(),
             authoritative: self.authoritative,
+            reservations: self.reservation().into_iter().collect(),
+            softwire: self.extras.softwire_interval.map(|seconds| Softwire {
+                update_interval_seconds: seconds,
+                conflict: self.extras.conflict,
+                ..Softwire::default()
+            }),
             sites: SitePolicy {
                 prefix_length: self.extras.site_prefix_length,
                 ..SitePolicy::default()
@@ -182,7 +234,11 @@ impl Plan {
             decline_hold_seconds: self.durations.decline_hold,
             watermarks: Arc::clone(watermarks),
             shards: Some(2),
-            features: Features { leases_per_site_max: self.extras.leases_per_site_max },
+            features: Features {
+                leases_per_site_max: self.extras.leases_per_site_max,
+                softwires: self.extras.softwire_interval.is_some(),
+                withheld: self.reserved().into_iter().map(|(_, tuple)| tuple).collect(),
+            },
         }
     }
 

@@ -76,7 +76,8 @@ impl World<'_> {
         answer: Result<MessageType, &str>,
     ) -> Result<(), Violation> {
         let Some(process) = &self.process else { return Ok(()) };
-        self.oracle.extended(process, client, message, answer, self.now)
+        let identity = self.clients[client].identity;
+        self.oracle.extended(process, (client, identity), message, answer, self.now)
     }
 
     fn promises(
@@ -108,7 +109,10 @@ impl World<'_> {
     /// A reply that need not wait.
     fn replies(&mut self, client: usize, reply: Received) -> Result<(), Violation> {
         match reply.kind {
-            MessageType::Offer => self.oracle.offered(client, tuple_of(&reply), self.now)?,
+            MessageType::Offer => {
+                let identity = self.clients[client].identity;
+                self.oracle.offered(client, identity, tuple_of(&reply), self.now)?;
+            }
             MessageType::Ack => {
                 if let Some(process) = &self.process {
                     self.oracle.repeated(process, &self.clients[client], &reply, self.now)?;
@@ -260,7 +264,10 @@ impl World<'_> {
                 for record in &found {
                     self.oracle.is_durable(record);
                 }
-                self.oracle.begins_with(&found);
+                let reserved = self.plan.reserved();
+                let reserved = reserved
+                    .map(|(client, tuple)| (self.clients[usize::from(client) - 1].identity, tuple));
+                self.oracle.begins_with(&found, reserved);
                 self.process = Some(process);
                 Ok(())
             }
@@ -285,7 +292,10 @@ impl World<'_> {
             let (tuple, state) = (short(record.tuple()), record.state().unwrap());
             let stamp = record.stamp().0.wrapping_sub(START.0);
             let expires = record.expires().wrapping_sub(START.seconds());
-            format!("[{tuple} {state:?} by {holder} stamp {stamp} expires {expires} s]")
+            format!(
+                "[{tuple} {state:?} by {holder} site {} stamp {stamp} expires {expires} s]",
+                record.site().0 % 1000
+            )
         };
         records.iter().map(told).collect::<Vec<_>>().join(" ")
     }

@@ -205,6 +205,8 @@ impl<'t> World<'t> {
             }
             Telling::Nothing => {}
         }
+        self.oracle.redirects(at, message.query.softwire.as_deref());
+        let client = &mut self.clients[at];
         if message.query.server_id.is_some() {
             client.offer = None;
         }
@@ -308,6 +310,7 @@ impl<'t> World<'t> {
             client: b"whatever",
             hardware: false,
             source: Ipv6Addr::LOCALHOST,
+            softwire: None,
         };
         let mut guard = leases.lock(holder.identity.on(leases.pools().link_of(place.pool)));
         let Ok(record) = guard.quarantine(place, &holder, worker.lane.next(), now) else {

@@ -12,7 +12,7 @@ use crate::lease::{Features, record::NEVER};
 use super::file::{Count, File, Lease};
 use super::links::{self, Links};
 use super::report::{Problems, Report};
-use super::{Compiled, Datapath, Named, Plan, Store, information, softwire, units};
+use super::{Compiled, Datapath, Named, Plan, Store, information, reservations, softwire, units};
 
 /// Ten years. Expiry is kept in 32-bit seconds since 1970, which end in 2106.
 pub(super) const LEASE_SECONDS_MAX: u32 = 3650 * 86_400;
@@ -145,6 +145,10 @@ pub(super) fn compile(file: &File, mut problems: Problems<'_>) -> Result<Compile
     policy.information = information::compile(file, &plan, &mut problems, &mut notices);
     policy.server_duid = information::duid(file, &mut problems, &mut notices);
     plan.features = features(file, &mut problems);
+    plan.features.softwires = policy.softwire.is_some();
+    let reserved = reservations::compile(file, &links, &mut problems);
+    plan.features.withheld = reserved.tuples();
+    (policy.reservations, policy.reservation_options) = (reserved.list, reserved.options);
     if !problems.is_empty() {
         return Err(problems.into_report());
     }
@@ -388,6 +392,7 @@ fn policy(
         links: links.links.clone(),
         matches: links.matches.clone(),
         pool_options: links.pool_options.clone(),
+        reservations: Vec::new(),
         reservation_options: Vec::new(),
         extend_leases: written.extend_leases.unwrap_or(true),
         answer_inform_without_159: written.answer_inform_without_159,
@@ -419,5 +424,8 @@ fn sites(written: &super::file::Policy, problems: &mut Problems<'_>) -> SitePoli
 fn features(file: &File, problems: &mut Problems<'_>) -> Features {
     let written = file.policy.as_ref().map(Spanned::get_ref);
     let limit = written.and_then(|policy| policy.max_leases_per_site.as_ref());
-    Features { leases_per_site_max: problems.number(limit, (0, LEASES_PER_SITE_MAX), 0) }
+    Features {
+        leases_per_site_max: problems.number(limit, (0, LEASES_PER_SITE_MAX), 0),
+        ..Features::default()
+    }
 }

@@ -4,7 +4,9 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
-use crate::engine::policy::{BindSource, Link, Match, Prefer, Prefix, PsidChoice};
+use crate::engine::policy::{
+    BindSource, Link, Match, Prefer, Prefix, PsidChoice, Reservation, ReservedFor, SoftwireConflict,
+};
 use crate::lease::geometry::{Geometry, PoolSpec};
 use crate::lease::key::LinkId;
 use crate::lease::pool::PoolId;
@@ -132,7 +134,15 @@ impl Compiled {
         if let Some(prefix) = softwire.bind_prefix {
             writeln!(f, "            addresses in {}", show_bind_prefix(prefix))?;
         }
-        Ok(())
+        let conflict = match softwire.conflict {
+            SoftwireConflict::Existing => "answered with its own",
+            SoftwireConflict::Drop => "not answered",
+        };
+        writeln!(
+            f,
+            "            a lease gets another address after {}; who asks for another's is {conflict}",
+            show_seconds(softwire.update_interval_seconds)
+        )
     }
 
     fn show_information(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -182,6 +192,24 @@ impl Compiled {
         }
         for pool in link.shared.iter().chain(&link.full) {
             self.show_pool(f, *pool)?;
+        }
+        self.show_reservations(f, index)
+    }
+
+    fn show_reservations(&self, f: &mut fmt::Formatter<'_>, link: usize) -> fmt::Result {
+        let of_link = |it: &&Reservation| usize::from(it.link.0) == link;
+        for Reservation { client, tuple, .. } in self.policy.reservations.iter().filter(of_link) {
+            let psid = match tuple.psid_length {
+                0 => String::new(),
+                _ => format!(" psid {}", tuple.psid),
+            };
+            let client = match client {
+                ReservedFor::ClientIdentifier(octets) => octets
+                    .iter()
+                    .fold("client-id ".to_owned(), |text, octet| format!("{text}{octet:02x}")),
+                ReservedFor::RemoteId(octets) => format!("remote-id {}", show_octets(octets)),
+            };
+            writeln!(f, "  reserved  {}{psid} for {client}", tuple.address)?;
         }
         Ok(())
     }

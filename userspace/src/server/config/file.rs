@@ -86,6 +86,8 @@ pub(super) struct Link {
     #[serde(default)]
     pub(super) pool: Vec<Spanned<Pool>>,
     #[serde(default)]
+    pub(super) reservation: Vec<Spanned<Reservation>>,
+    #[serde(default)]
     pub(super) options: Options,
 }
 
@@ -110,6 +112,18 @@ pub(super) struct Pool {
     pub(super) psid_offset: Option<Spanned<i64>>,
     pub(super) psid_len: Option<Spanned<i64>>,
     pub(super) reserved_ports: Option<Vec<Spanned<String>>>,
+    #[serde(default)]
+    pub(super) options: Options,
+}
+
+/// `[[link.reservation]]`: a tuple that is one client's.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Reservation {
+    pub(super) client_id: Option<Spanned<String>>,
+    pub(super) remote_id: Option<Spanned<String>>,
+    pub(super) address: Option<Spanned<String>>,
+    pub(super) psid: Option<Spanned<i64>>,
     #[serde(default)]
     pub(super) options: Options,
 }
@@ -145,6 +159,8 @@ pub(super) struct Softwire {
     #[serde(default)]
     pub(super) br: Vec<Spanned<String>>,
     pub(super) bind_prefix: Option<Spanned<String>>,
+    pub(super) update_interval: Option<Spanned<String>>,
+    pub(super) conflict: Option<Spanned<String>>,
 }
 
 /// `[information]`: what clients are told that ask for configuration only.

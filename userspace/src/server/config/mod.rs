@@ -11,6 +11,7 @@ mod information;
 mod links;
 mod options;
 mod report;
+mod reservations;
 mod softwire;
 mod units;
 

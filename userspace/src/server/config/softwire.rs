@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 
 use toml::Spanned;
 
-use crate::engine::policy::Softwire;
+use crate::engine::policy::{Softwire, SoftwireConflict};
 use crate::wire::dhcpv6::softwire::BindPrefix;
 
 use super::file::File;
@@ -13,6 +13,9 @@ use super::units;
 
 /// Border relays that a client is told of. A response has to fit into a packet with a lease.
 const BORDER_RELAYS_MAX: usize = 8;
+
+/// The longest time between two softwire addresses of a lease.
+const UPDATE_INTERVAL_SECONDS_MAX: u32 = 86_400;
 
 /// What is said if a client will ask for a border relay in vain.
 const NO_RELAY: &str = "softwire.br is empty: a client that asks for a border relay (option 90) \
@@ -25,12 +28,19 @@ pub(super) fn compile(
     notices: &mut Vec<String>,
 ) -> Option<Softwire> {
     let written = file.softwire.as_ref()?.get_ref();
+    let conflict = [("existing", SoftwireConflict::Existing), ("drop", SoftwireConflict::Drop)];
     if written.br.is_empty() {
         notices.push(NO_RELAY.to_owned());
     }
     Some(Softwire {
         border_relays: border_relays(&written.br, problems),
         bind_prefix: written.bind_prefix.as_ref().and_then(|value| bind_prefix(value, problems)),
+        update_interval_seconds: problems.time(
+            written.update_interval.as_ref(),
+            (0, UPDATE_INTERVAL_SECONDS_MAX),
+            Softwire::default().update_interval_seconds,
+        ),
+        conflict: problems.choose(written.conflict.as_ref(), &conflict),
     })
 }
 
@@ -111,13 +121,16 @@ mod tests {
         assert_snapshot!(said(&format!("{relays}bind-prefix = \"2001:db8:1::/56\"\n")), @r#"
         softwires   border relays: 2001:db8::b1, 2001:db8::b2
                     addresses in 2001:db8:1::/56
+                    a lease gets another address after 1m; who asks for another's is answered with its own
         "#);
         assert_snapshot!(said(relays), @r#"
         softwires   border relays: 2001:db8::b1, 2001:db8::b2
+                    a lease gets another address after 1m; who asks for another's is answered with its own
         "#);
         assert_snapshot!(said(""), @r#"
         softwire.br is empty: a client that asks for a border relay (option 90) discards offers without one
         softwires   border relays: none
+                    a lease gets another address after 1m; who asks for another's is answered with its own
         "#);
     }
 
@@ -145,6 +158,24 @@ mod tests {
         assert_snapshot!(said("bind-prefix = \"2001:db8::/129\"\n"), @r#"
         F:11: softwire.bind-prefix = "2001:db8::/129": prefix length 129 is more than 128
           allowed: an IPv6 prefix such as 2001:db8:1::/56
+        "#);
+    }
+
+    #[test]
+    fn changes_and_conflicts_are_the_operator_s_choice() {
+        let relays = "br = [\"2001:db8::b1\"]\n";
+        let shown = said(&format!("{relays}update-interval = \"5m\"\nconflict = \"drop\"\n"));
+        assert!(
+            shown.contains("another address after 5m; who asks for another's is not answered"),
+            "{shown}"
+        );
+        assert_snapshot!(said("update-interval = \"2d\""), @r#"
+        F:11: softwire.update-interval = "2d": too long
+          allowed: 0s to 1d
+        "#);
+        assert_snapshot!(said("conflict = \"nak\""), @r#"
+        F:11: softwire.conflict = "nak": unknown value
+          allowed: existing, drop
         "#);
     }
 }

@@ -4,6 +4,7 @@ use super::{
     MessageType, OPTION_CLIENT_ID, OPTION_LEASE_TIME, OPTION_MAX_MESSAGE_SIZE, OPTION_MESSAGE_TYPE,
     OPTION_OVERLOAD, OPTION_PARAMETER_REQUEST_LIST, OPTION_PORT_PARAMS, OPTION_REBINDING_TIME,
     OPTION_RELAY_INFORMATION, OPTION_RENEWAL_TIME, OPTION_REQUESTED_ADDRESS, OPTION_SERVER_ID,
+    OPTION_SOFTWIRE_SOURCE,
 };
 use crate::wire::Malformed;
 
@@ -29,6 +30,7 @@ pub(super) struct Found<'a> {
     pub(super) client_id: Option<&'a [u8]>,
     pub(super) relay_information: Option<&'a [u8]>,
     pub(super) port_params: Option<&'a [u8]>,
+    pub(super) softwire_source: Option<&'a [u8]>,
 }
 
 impl<'a> Found<'a> {
@@ -57,6 +59,7 @@ impl<'a> Found<'a> {
                 OPTION_CLIENT_ID => found.client_id.replace(piece),
                 OPTION_RELAY_INFORMATION => found.relay_information.replace(piece),
                 OPTION_PORT_PARAMS => found.port_params.replace(piece),
+                OPTION_SOFTWIRE_SOURCE => found.softwire_source.replace(piece),
                 _ => None,
             };
             found.split |= earlier.is_some();

@@ -1,6 +1,6 @@
 //! A DHCPv4 message that has been checked.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use zerocopy::{
     FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
@@ -12,7 +12,7 @@ use super::{
     OPTION_CLIENT_ID, OPTION_LEASE_TIME, OPTION_MAX_MESSAGE_SIZE, OPTION_OVERLOAD,
     OPTION_PARAMETER_REQUEST_LIST, OPTION_PORT_PARAMS, OPTION_REBINDING_TIME,
     OPTION_RELAY_INFORMATION, OPTION_RENEWAL_TIME, OPTION_REQUESTED_ADDRESS, OPTION_SERVER_ID,
-    Options, Value,
+    OPTION_SOFTWIRE_SOURCE, Options, Value,
     found::Found,
     options::{Field, Overload},
 };
@@ -319,6 +319,12 @@ impl<'a> View<'a> {
             (Some(_), Some(params)) => PortParamsField::Present(params),
             (Some(_), None) => PortParamsField::Invalid,
         }
+    }
+
+    /// The softwire's IPv6 source address (109); none if it is not 16 octets (RFC 8539 §6.2).
+    pub fn softwire_source(&self) -> Option<Ipv6Addr> {
+        let octets = self.array(OPTION_SOFTWIRE_SOURCE, self.found.softwire_source);
+        octets.map(Ipv6Addr::from_octets)
     }
 
     /// Relay Agent Information (82), if it has room for a sub-option (RFC 3046 §2.0).

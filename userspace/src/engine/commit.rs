@@ -1,0 +1,152 @@
+//! Leasing what a REQUEST asks for: the ACK, the record, and where the softwire begins (RFC 2131 §3.1, RFC 8539 §8).
+
+use std::net::Ipv6Addr;
+
+use super::{
+    Engine, Verdict,
+    exchange::Exchange,
+    policy::SoftwireConflict,
+    reason::{Reason, Refusal},
+    reply::{self, Terms},
+    request::nak,
+    times,
+};
+use crate::{
+    lease::{
+        client::{Client, GrantError, Holder, Holding},
+        pools::Location,
+    },
+    wire::dhcpv4::MessageType,
+};
+
+/// A softwire address that was free may be another's by the time that it is claimed, and then is not free.
+const ATTEMPTS: usize = 2;
+
+/// What becomes of the address in option 109.
+enum Softwire {
+    /// The lease gets it.
+    New(Ipv6Addr),
+    /// The lease goes on with what it has, if it has any.
+    Kept(Option<Ipv6Addr>),
+    /// It is another's, and the client has no lease: it gets none.
+    Refused,
+    /// It is another's, and the client is not told.
+    Dropped,
+}
+
+/// Leases `at` to the client.
+pub(super) fn commit(
+    engine: &Engine,
+    exchange: &Exchange<'_>,
+    client: &mut Client<'_>,
+    at: Location,
+    out: &mut [u8],
+) -> Result<Verdict, Reason> {
+    if client.is_barred_from(at) {
+        return nak(engine, exchange, out);
+    }
+    for _ in 0..ATTEMPTS {
+        let softwire = softwire(engine, exchange, client);
+        match softwire {
+            Softwire::Refused => return nak(engine, exchange, out),
+            Softwire::Dropped => break,
+            Softwire::New(_) | Softwire::Kept(_) => {}
+        }
+        match grant(engine, exchange, client, at, &softwire, out)? {
+            Ok(verdict) => return Ok(verdict),
+            Err(GrantError::SoftwireTaken) => {}
+            // req-S67 (RFC 2131 §3.1): what is requested cannot be satisfied.
+            Err(GrantError::Taken | GrantError::SiteFull) => return nak(engine, exchange, out),
+            Err(GrantError::TableFull) => return Err(Refusal::TableFull.into()),
+            Err(GrantError::Crowded) => return Err(Refusal::MovesExhausted.into()),
+        }
+    }
+    Err(Refusal::SaddrConflict.into())
+}
+
+/// What the softwire address of this REQUEST comes to: nothing, where softwires are not configured.
+// req-X5 (RFC 8539 §9): only the client's own lease, found by its identifier and its tuple, is ever changed.
+fn softwire(engine: &Engine, exchange: &Exchange<'_>, client: &Client<'_>) -> Softwire {
+    let now = exchange.now;
+    let Some(policy) = &engine.policy.softwire else { return Softwire::Kept(None) };
+    let lease = client.binding(now).filter(|binding| binding.holding == Holding::Active);
+    let stored = lease.and_then(|lease| lease.softwire);
+    let kept = Softwire::Kept(stored.map(|stored| stored.address));
+    let asked = exchange.message.softwire_source().filter(|address| is_usable(*address));
+    let Some(asked) = asked else { return kept };
+    if stored.is_some_and(|stored| stored.address == asked) {
+        return kept;
+    }
+    // req-S93 (RFC 8539 §8.2): another's is not stored; who has no lease hears a NAK.
+    if !client.may_have_softwire(asked, exchange.client.identity, now) {
+        return match (lease, policy.conflict) {
+            (None, _) => Softwire::Refused,
+            (Some(_), SoftwireConflict::Existing) => kept,
+            (Some(_), SoftwireConflict::Drop) => Softwire::Dropped,
+        };
+    }
+    // req-S92 (RFC 8539 §8.1): another one is stored, but not too soon after the last.
+    let since = |changed: u32| now.seconds().saturating_sub(changed);
+    match stored {
+        Some(stored) if since(stored.changed) < policy.update_interval_seconds => kept,
+        _ => Softwire::New(asked),
+    }
+}
+
+/// Whether packets can be sent to a softwire that begins at `address`.
+fn is_usable(address: Ipv6Addr) -> bool {
+    !(address.is_unspecified()
+        || address.is_multicast()
+        || address.is_loopback()
+        || address.is_unicast_link_local())
+}
+
+/// The ACK is written first: a reply that cannot be sent must promise nothing.
+fn grant(
+    engine: &Engine,
+    exchange: &Exchange<'_>,
+    client: &mut Client<'_>,
+    at: Location,
+    softwire: &Softwire,
+    out: &mut [u8],
+) -> Result<Result<Verdict, GrantError>, Reason> {
+    let tuple = engine.leases.pools().tuple_of(at);
+    let usual = times::granted_seconds(&engine.policy.times, exchange.message.lease_seconds());
+    let (new, told) = match *softwire {
+        Softwire::New(address) => (Some(address), Some(address)),
+        Softwire::Kept(address) => (None, address),
+        Softwire::Refused | Softwire::Dropped => (None, None),
+    };
+    let early = early_seconds(engine, exchange, client, at, usual).filter(|_| new.is_none());
+    let seconds = early.unwrap_or(usual);
+    // req-S91 (RFC 8539 §8): every ACK of a lease that has one bears it.
+    let terms = Terms { pool: at.pool, tuple, seconds, softwire: told };
+    let reply = reply::lease(&engine.policy, exchange, MessageType::Ack, terms, out)?;
+    if early.is_some() {
+        return Ok(Ok(Verdict::Reply(reply)));
+    }
+    let expires = times::recorded_expiry(exchange.now, usual);
+    // req-S90 (RFC 8539 §8): it is stored with the lease, and recorded with it.
+    let holder = Holder { softwire: new, ..exchange.holder() };
+    let granted = client.grant(at, expires, &holder, exchange.promise, exchange.now);
+    Ok(granted.map(|granted| Verdict::Promise { records: granted.records, reply: Some(reply) }))
+}
+
+/// What the recorded lease still allows to promise, if it is young enough to be answered out of its record: a
+/// repeated REQUEST, or a renewal long before its time. Nothing but the expiry may differ, and the record must be
+/// durable.
+fn early_seconds(
+    engine: &Engine,
+    exchange: &Exchange<'_>,
+    client: &Client<'_>,
+    at: Location,
+    usual: u32,
+) -> Option<u32> {
+    let binding = client.binding(exchange.now)?;
+    let same = binding.at == at
+        && binding.holding == Holding::Active
+        && binding.source == exchange.source
+        && engine.leases.keeps(binding.promise);
+    let left = times::promised_seconds(exchange.now, binding.expires);
+    (same && times::is_early(&engine.policy.times, usual, left)).then(|| left.min(usual))
+}
