@@ -24,6 +24,7 @@ test: setup
 	scripts/test.sh
 
 conformance: setup
+	scripts/setup.sh interop
 	scripts/conformance.sh
 
 demo: setup

@@ -5,6 +5,7 @@
 //! - [`message`], [`exchange`]: one simulated client, for tests that look at single messages.
 //! - [`frame`]: raw Ethernet frames, for what no socket would send.
 //! - [`load`]: very many simulated clients, which remember every ACK: `perf4o6` and the crash rig.
+//! - [`scene`], [`subscriber`], [`heard`]: a link with servers, `portlease client` as a process, what they said.
 //! - [`relay`]: a DHCPv6 relay agent (RFC 8415 §19).
 //! - [`capture`], [`pcap`]: what crosses an interface, with the DHCPv4 messages laid bare. [`kea`]: another server.
 //!
@@ -16,6 +17,7 @@ pub mod daemon;
 pub mod error;
 pub mod exchange;
 pub mod frame;
+pub mod heard;
 pub mod interrupt;
 pub mod kea;
 pub mod lan;
@@ -24,8 +26,10 @@ pub mod message;
 pub mod netns;
 pub mod pcap;
 pub mod relay;
+pub mod scene;
 pub mod shell;
 pub mod stage;
+pub mod subscriber;
 pub mod sys;
 pub mod usage;
 pub mod veth;

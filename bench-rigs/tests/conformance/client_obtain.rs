@@ -237,6 +237,7 @@ fn responses_without_one_message() {
 }
 
 fn whole_first() {
+    crate::client_compatibility::whole_first();
     for tries in [1, 2, 4] {
         let mut changed = config();
         (changed.mode, changed.full_first_tries) = (Mode::FullFirst, tries);

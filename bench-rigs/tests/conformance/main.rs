@@ -8,6 +8,7 @@
 #![allow(dead_code, reason = "each section uses its part")]
 
 mod catalogue;
+mod client_compatibility;
 mod client_discovery;
 mod client_keep;
 mod client_messages;
@@ -66,6 +67,7 @@ const SECTIONS: &[&[Case]] = &[
     hostile::CASES,
     flood::CASES,
     softwires::CASES,
+    client_compatibility::CASES,
     client_process::CASES,
     client_obtain::CASES,
     client_keep::CASES,

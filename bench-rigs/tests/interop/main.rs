@@ -4,14 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
 
 mod beside;
-mod cases;
 mod decode;
 mod dhcproto;
 mod discovery;
-mod heard;
 mod information;
 mod scapy;
-mod scene;
 mod servers;
 mod softwire;
-mod subscriber;
+
+use bench_rigs::{heard, scene, subscriber};

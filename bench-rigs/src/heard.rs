@@ -2,24 +2,30 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use bench_rigs::frame::Frame;
 use portlease::wire::{
     dhcpv4::{MessageType, PortParamsField, View},
     dhcpv6::{Query, Response},
     portparams::PortParams,
 };
 
+use crate::frame::Frame;
+
 /// A DHCPv4 message that crossed the link in its envelope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heard {
     /// Whether a server says it.
     pub reply: bool,
+    /// IPv6 source.
     pub from: Ipv6Addr,
     /// Flag U of a query; of a response, whether any flag is set.
     pub flagged: bool,
+    /// Option 53.
     pub kind: MessageType,
+    /// Transaction.
     pub xid: u32,
+    /// The client's address, in a message about a lease in use.
     pub ciaddr: Ipv4Addr,
+    /// What is offered or leased.
     pub yiaddr: Ipv4Addr,
     /// Option 54.
     pub server: Option<Ipv4Addr>,

@@ -6,18 +6,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bench_rigs::{
+use portlease::engine::reason::Reason;
+use tempfile::TempDir;
+
+use crate::{
     capture::Capture,
-    daemon::{Config, Counters, Daemon},
-    error::{Result, RigError},
+    daemon::{Config, Counters, Daemon, folder_on_disk},
+    error::{Doing as _, Result, RigError},
+    heard::{Heard, read},
     kea::{self, Kea},
     lan::{Host, Lan},
     stage::SERVER_INTERFACE,
 };
-use portlease::engine::reason::Reason;
-use tempfile::TempDir;
-
-use crate::heard::{Heard, read};
 
 /// The interface of a client.
 pub const WAN: &str = "wan";
@@ -28,14 +28,18 @@ pub const SERVER: &str = SERVER_INTERFACE;
 /// How long anything may take that must happen.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Server identifiers of ours.
+/// Server identifier of ours.
 pub const ONE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 254);
+/// Server identifier of another one of ours.
 pub const TWO: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 254);
 
-/// Unicast addresses of ours, of Kea and of a client.
+/// Unicast address of ours.
 pub const ONE_AT: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x547);
+/// Unicast address of another one of ours.
 pub const TWO_AT: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x548);
+/// Unicast address of Kea.
 pub const KEA_AT: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x549);
+/// Address of a client.
 pub const CLIENT_AT: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x10);
 
 /// A pool of two addresses in shares of 1,024 ports.
@@ -46,14 +50,19 @@ pub const FULL: &str = "addresses = [\"203.0.113.10-203.0.113.11\"]";
 
 /// A link with a client, and a folder for what everybody writes.
 pub struct Scene {
+    /// The link.
     pub lan: Lan,
+    /// Where clients run.
     pub client: Host,
+    /// For configurations, logs and captures.
     pub folder: TempDir,
 }
 
 /// A server of ours at the link.
 pub struct Ours {
+    /// Its process.
     pub daemon: Daemon,
+    /// Where it runs.
     pub host: Host,
     folder: PathBuf,
 }
@@ -66,17 +75,18 @@ pub struct Theirs {
 }
 
 impl Scene {
+    /// A link with a client's host and nobody else.
     pub fn new() -> Result<Self> {
         let mut lan = Lan::new()?;
         let client = lan.join("client", WAN)?;
         client.add_address(CLIENT_AT, 64)?;
-        Ok(Self { lan, client, folder: bench_rigs::daemon::folder_on_disk("interop-")? })
+        Ok(Self { lan, client, folder: folder_on_disk("interop-")? })
     }
 
-    fn folder(&self, name: &str) -> PathBuf {
+    fn folder(&self, name: &str) -> Result<PathBuf> {
         let folder = self.folder.path().join(name);
-        std::fs::create_dir_all(&folder).unwrap();
-        folder
+        std::fs::create_dir_all(&folder).doing(format!("make {}", folder.display()))?;
+        Ok(folder)
     }
 
     /// A server of ours over native XDP with these pools, for everybody on the link.
@@ -97,7 +107,7 @@ impl Scene {
         let mut config = Config { server_id, ..Config::new(SERVER, at, "xdp-native") };
         config.links = link(pools);
         change(&mut config);
-        let folder = self.folder(&server_id.to_string());
+        let folder = self.folder(&server_id.to_string())?;
         let daemon = Daemon::start(&host.namespace, &config, &folder)?;
         Ok(Ours { daemon, host, folder })
     }
@@ -106,7 +116,7 @@ impl Scene {
     pub fn kea(&mut self) -> Result<Theirs> {
         let host = self.lan.join("kea", "kea-srv")?;
         host.add_address(KEA_AT, 64)?;
-        let folder = self.folder("kea");
+        let folder = self.folder("kea")?;
         let kea = Kea::start(&kea::Setup {
             namespace: &host.namespace,
             interface: host.interface(),
@@ -137,7 +147,8 @@ impl Theirs {
     pub fn wait_released(&self, address: Ipv4Addr) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let text = std::fs::read_to_string(&self.leases).unwrap();
+            let text =
+                std::fs::read_to_string(&self.leases).doing(self.leases.display().to_string())?;
             let line = text.lines().rfind(|line| line.starts_with(&format!("{address},")));
             if line.and_then(|line| line.split(',').nth(3)) == Some("0") {
                 return Ok(());

@@ -2,29 +2,35 @@
 
 use std::net::Ipv4Addr;
 
-use bench_rigs::{
-    daemon::{Process, portlease_binary},
-    error::{Result, RigError},
-    lan::Host,
-    shell,
-    sys::Signal,
-};
 use portlease::wire::portparams::PortParams;
 use serde::Deserialize;
 
-use crate::scene::{PATIENCE, WAN};
+use crate::{
+    daemon::{Process, portlease_binary},
+    error::{Result, RigError},
+    lan::Host,
+    scene::{PATIENCE, WAN},
+    shell,
+    sys::Signal,
+};
 
 /// A line that the client printed about its lease.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 pub struct Told {
+    /// `obtained`, `renewed`, and so on.
     pub event: String,
+    /// What is leased.
     pub address: Ipv4Addr,
+    /// Whether others hold ports of it.
     pub shared: bool,
     psid: Option<u16>,
     offset: Option<u8>,
     psid_length: Option<u8>,
+    /// How many ports are leased.
     pub port_count: u32,
+    /// Option 54.
     pub server_id: Ipv4Addr,
+    /// Option 51.
     pub lease_seconds: u32,
 }
 
@@ -43,6 +49,7 @@ impl Told {
 
 /// A running client.
 pub struct Subscriber {
+    /// Its process.
     pub process: Process,
     heard: usize,
 }

@@ -1,18 +1,27 @@
-//! The four cases of compatibility that the working group drew up: clients that can share an address and clients that
-//! cannot, servers that can and servers that cannot.
+//! X01-X04 and X12 with real processes on both sides: the four cases of compatibility that the working group drew up.
+//! Clients that can share an address and clients that cannot, servers that can and servers that cannot.
 
-use bench_rigs::{daemon::Config, kea};
+use bench_rigs::{
+    daemon::Config,
+    heard::{Heard, answers_to_last, count},
+    kea,
+    scene::{FULL, KEA_AT, ONE, ONE_AT, SERVER, SHARED, Scene, hear, link},
+    subscriber::{Subscriber, Told},
+};
 use portlease::wire::dhcpv4::MessageType::{Ack, Discover, Offer, Release, Request};
 
-use crate::{
-    heard::{answers_to_last, count},
-    scene::{FULL, KEA_AT, ONE, ONE_AT, SERVER, SHARED, Scene, hear, link},
-    subscriber::Subscriber,
-};
+use crate::registry::{Case, client};
 
-/// case-X01: the client can share, the server shares.
-#[test]
-fn case_1_a_capable_client_gets_ports_of_a_shared_address() {
+pub const CASES: &[Case] = &[
+    client("X01", a_capable_client_gets_ports),
+    client("X02", a_client_that_cannot_share_gets_nothing),
+    client("X03", the_mode_decides).remark("client: the other server is Kea"),
+    client("X04", a_capable_client_gets_a_whole_address),
+    client("X12", kea_cannot_share),
+];
+
+/// The client can share, the server shares.
+fn a_capable_client_gets_ports() {
     let mut scene = Scene::new().unwrap();
     let ours = scene.ours(ONE, ONE_AT, &[SHARED]).unwrap();
     let capture = scene.listen().unwrap();
@@ -44,10 +53,9 @@ fn case_1_a_capable_client_gets_ports_of_a_shared_address() {
     assert_eq!((counters.get("acks"), counters.get("leases-held-down")), (2, 1), "{counters:?}");
 }
 
-/// case-X02: the client cannot share, and the server has nothing else. Neither a DISCOVER nor a REQUEST is answered;
+/// The client cannot share, and the server has nothing else. Neither a DISCOVER nor a REQUEST is answered;
 /// the client fails and makes no address up.
-#[test]
-fn case_2_a_client_that_lists_no_159_gets_nothing_where_all_is_shared() {
+fn a_client_that_cannot_share_gets_nothing() {
     let mut scene = Scene::new().unwrap();
     let mut ours = scene.ours(ONE, ONE_AT, &[SHARED]).unwrap();
     let before = ours.daemon.counters().unwrap();
@@ -84,8 +92,7 @@ fn case_2_a_client_that_lists_no_159_gets_nothing_where_all_is_shared() {
 
 /// The working group's slides let a client ask as if it could not share, and say that it can only when nobody answers;
 /// RFC 7618 dropped that, `--mode full-first` has it.
-#[test]
-fn a_client_that_first_asks_without_159_gets_what_there_is() {
+pub fn whole_first() {
     let mut scene = Scene::new().unwrap();
     let ours = scene.ours(ONE, ONE_AT, &[SHARED]).unwrap();
     let before = ours.daemon.counters().unwrap();
@@ -104,9 +111,8 @@ fn a_client_that_first_asks_without_159_gets_what_there_is() {
     assert!(heard.iter().all(|one| !one.lists_159 && one.ports.is_none()), "{heard:?}");
 }
 
-/// case-X03: the client can share; one server shares, the other, Kea, has whole addresses. Both offer.
-#[test]
-fn case_3_two_servers_offer_and_the_mode_decides() {
+/// The client can share; one server shares, the other, Kea, has whole addresses. Both offer.
+fn the_mode_decides() {
     let mut scene = Scene::new().unwrap();
     let ours = scene.ours(ONE, ONE_AT, &[SHARED]).unwrap();
     let _theirs = scene.kea().unwrap();
@@ -149,30 +155,52 @@ fn case_3_two_servers_offer_and_the_mode_decides() {
     }
 }
 
-/// case-X04, case-X12: the client can share, the only server, Kea, cannot.
-#[test]
-fn case_4_a_capable_client_gets_a_whole_address_from_a_server_that_cannot_share() {
+/// The client can share, the only server has whole addresses.
+fn a_capable_client_gets_a_whole_address() {
+    let mut scene = Scene::new().unwrap();
+    let ours = scene.ours(ONE, ONE_AT, &[FULL]).unwrap();
+    let (obtained, heard) = lives_with_a_whole_address(&scene, "");
+    assert_eq!(obtained.server_id, ONE);
+    assert_eq!(obtained.address.octets()[..3], [203, 0, 113]);
+    assert!(heard.iter().filter(|one| one.reply).all(|one| !one.flagged), "{heard:?}");
+    let counters = ours.daemon.counters().unwrap();
+    assert_eq!((counters.get("acks"), counters.get("leases-bound")), (2, 0), "{counters:?}");
+}
+
+/// The same with a server that knows nothing of sharing.
+fn kea_cannot_share() {
     let mut scene = Scene::new().unwrap();
     let theirs = scene.kea().unwrap();
     // By multicast, and by an address of option 88.
     for server in [String::new(), format!("--server {KEA_AT}")] {
-        let capture = scene.listen().unwrap();
-        let mut client = Subscriber::start(&scene.client, &server).unwrap();
-        let obtained = client.told("obtained").unwrap();
-        assert!(!obtained.shared && obtained.ports().is_none());
-        assert_eq!((obtained.server_id, obtained.port_count), (kea::SERVER_ID, 65536));
+        let (obtained, heard) = lives_with_a_whole_address(&scene, &server);
+        assert_eq!(obtained.server_id, kea::SERVER_ID);
         assert_eq!(obtained.lease_seconds, kea::LEASE_SECONDS);
         assert!((kea::POOL.0..=kea::POOL.1).contains(&obtained.address));
-        assert_eq!(client.renew().unwrap().tuple(), obtained.tuple());
-        client.leave().unwrap();
-        let heard = hear(&capture, |heard| count(heard, Release) == 1).unwrap();
-        assert!(heard.iter().all(|one| one.ports.is_none()), "{heard:?}");
-        let asked = heard.iter().filter(|one| matches!(one.kind, Discover | Request));
-        assert!(asked.clone().count() == 3 && asked.clone().all(|one| one.lists_159));
         // What Kea does otherwise than RFC 7341 §6.4, and a client must bear: flag U of the query comes back.
         let flagged: Vec<_> = heard.iter().filter(|one| one.reply).map(|one| one.flagged).collect();
         assert_eq!(flagged, [false, false, true], "OFFER, ACK, ACK to the renewal: {heard:?}");
         theirs.wait_released(obtained.address).unwrap();
     }
-    assert_eq!(scene.ipv4_addresses().unwrap(), [""; 0]);
+}
+
+/// A client that can share obtains, renews and releases a whole address. Gives its lease and what was said.
+fn lives_with_a_whole_address(scene: &Scene, arguments: &str) -> (Told, Vec<Heard>) {
+    let capture = scene.listen().unwrap();
+    let mut client = Subscriber::start(&scene.client, arguments).unwrap();
+    let obtained = client.told("obtained").unwrap();
+    assert!(!obtained.shared && obtained.ports().is_none());
+    assert_eq!(obtained.port_count, 65536);
+    assert_eq!(client.renew().unwrap().tuple(), obtained.tuple());
+    client.leave().unwrap();
+    let heard = hear(&capture, |heard| count(heard, Release) == 1).unwrap();
+    assert!(heard.iter().all(|one| one.ports.is_none()), "{heard:?}");
+    let asked = heard.iter().filter(|one| matches!(one.kind, Discover | Request));
+    assert!(asked.clone().count() == 3 && asked.clone().all(|one| one.lists_159));
+    assert_eq!(
+        scene.ipv4_addresses().unwrap(),
+        [""; 0],
+        "it only tells; nothing was to be applied"
+    );
+    (obtained, heard)
 }
