@@ -27,10 +27,11 @@ fn the_ends_of_the_softwire_come_with_the_lease_and_stay() {
     let mut scene = Scene::new().unwrap();
     let _ours = scene
         .ours_with(ONE, ONE_AT, &[SHARED], |config| {
-            config.links.push_str(&format!(
+            let text = format!(
                 "[information]\nservers = [\"{ONE_AT}\"]\n\
                  [softwire]\nbr = [\"2001:db8::b1\"]\nbind-prefix = \"2001:db8:1::/48\"\n"
-            ));
+            );
+            config.links.push_str(&text);
         })
         .unwrap();
     let mut client = start(&scene).unwrap();
