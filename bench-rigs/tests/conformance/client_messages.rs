@@ -3,18 +3,15 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::packet::{
-    ACK, COOKIE, DHCPV4_MESSAGE, DISCOVER, Message, NAK, OFFER, Options6, Ports, QUERY, RELEASE,
-    REQUEST, RESPONSE, Tuple, decode_options6, encode_options6, shared,
+    ACK, COOKIE, DHCPV4_MESSAGE, DISCOVER, Message, NAK, OFFER, OPTION_REQUEST, Options6, Ports,
+    QUERY, RELEASE, REQUEST, RESPONSE, Tuple, decode_options6, encode_options6, shared,
 };
 
 /// DHCPv6 options of which only clients hear or speak.
 pub const CLIENT_ID: u16 = 1;
 pub const SERVER_ID: u16 = 2;
-pub const OPTION_REQUEST: u16 = 6;
 pub const INFORMATION_REFRESH_TIME: u16 = 32;
 pub const SERVERS_4O6: u16 = 88;
-pub const BORDER_RELAY: u16 = 90;
-pub const BIND_PREFIX: u16 = 137;
 
 /// Message types of stateless DHCPv6 (RFC 8415 §7.3).
 pub const INFORMATION_REQUEST: u8 = 11;
