@@ -105,6 +105,13 @@ fn renewing_without_listing_ports(bench: Bench) {
     let lease = lab.obtain(&client).tuple();
     lab.expect_discard("no-159-in-prl", &client.renew(lease).not_listing_ports());
     lab.assert_holds(&client, lease);
+    if bench == Bench::Engine {
+        // Neither longer nor shorter than it was promised.
+        lab.wait(3599);
+        lab.assert_holds(&client, lease);
+        lab.wait(60);
+        assert!(lab.active().is_empty());
+    }
 }
 
 fn renewing_an_address_of_nobody(bench: Bench) {

@@ -24,7 +24,8 @@ pub const CASES: &[Case] = &[
     server("B27", identifiers_of_any_length),
     server("B28", addresses_that_nobody_can_have),
     server("B29", the_servers_own_address),
-    server("B31", as_many_options_as_there_can_be),
+    server("B31", as_many_options_as_there_can_be)
+        .remark("no allocation: `userspace/tests/zero_alloc.rs`"),
     engine_only("B32", "`make fuzz` goes on from there", random_octets),
     server("B33", relays_that_do_not_know_their_client),
     server("B34", senders_that_cannot_be_answered),

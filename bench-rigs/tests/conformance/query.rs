@@ -21,9 +21,6 @@ pub const L2: u16 = 2;
 pub const L3: u16 = 3;
 pub const L4: u16 = 4;
 
-/// A prefix that belongs to no link.
-pub const NOWHERE: u16 = 9;
-
 /// What a client that can share asks for.
 pub const CAPABLE: &[u8] = &[1, 3, 6, 51, 58, 59, 159];
 
