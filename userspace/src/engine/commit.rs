@@ -125,6 +125,7 @@ fn grant(
     if early.is_some() {
         return Ok(Ok(Verdict::Reply(reply)));
     }
+    // req-S65 (RFC 2131 §3.1): the reply waits until the record of the binding is durable.
     let expires = times::recorded_expiry(exchange.now, usual);
     // req-S90 (RFC 8539 §8): it is stored with the lease, and recorded with it.
     let holder = Holder { softwire: new, ..exchange.holder() };

@@ -18,6 +18,8 @@ use crate::{
     wire::dhcpv4::{MessageType, PortParamsField},
 };
 
+// req-S31 (RFC 7618 §6): an OFFER of a shared address bears one of its sets that is free.
+// req-S79 (RFC 2131 §2.2): nothing is probed; who answers at a shared address is another of its clients.
 pub(super) fn answer(
     engine: &Engine,
     exchange: &Exchange<'_>,
@@ -50,7 +52,10 @@ struct Usable<'a> {
 
 impl<'a> Usable<'a> {
     /// The table of clients and pools: a client that does not list option 159, or has no identifier that a shared
-    /// binding needs, never gets a shared address (RFC 7618 §8.1).
+    /// binding needs, never gets a shared address.
+    // req-S43 (RFC 7618 §8.1): a client that does not list option 159 is served from full pools only.
+    // req-S44 (RFC 7618 §8.1): and where there are none, it is not served.
+    // req-S45 (RFC 7618 §8.1): `ignore-159` makes every client such a client.
     fn of(engine: &'a Engine, exchange: &Exchange<'_>, link: &'a Link) -> Result<Self, Refusal> {
         let capable = exchange.is_capable() && !engine.policy.ignore_159;
         let shared: &[PoolId] =
@@ -77,6 +82,7 @@ impl<'a> Usable<'a> {
         self.first.contains(&pool) || self.second.contains(&pool)
     }
 
+    // req-S32 (RFC 7618 §6): a set of the size that the client hints at, if there is one.
     /// All of them, of each kind those of the hinted size first. A size that is not there is no reason to fail.
     fn in_order(&self) -> impl Iterator<Item = PoolId> {
         let fits = move |pool: PoolId| {
@@ -90,7 +96,9 @@ impl<'a> Usable<'a> {
     }
 }
 
-/// The four bullets of RFC 7618 §8, in their order. `None` if every pool is exhausted.
+/// req-S38 (RFC 7618 §8): the current tuple, the previous one, the requested one, a new one.
+///
+/// These four bullets, in their order. `None` if every pool is exhausted.
 fn choose(
     engine: &Engine,
     exchange: &Exchange<'_>,
@@ -117,7 +125,7 @@ fn choose(
     }
 
     let pick = match engine.policy.psid_choice {
-        // The key is a keyed hash: nobody outside can tell where the search starts (RFC 7618 §10.1).
+        // req-X6 (RFC 7618 §10.1): the key is a keyed hash, and nobody outside can tell where the search starts.
         PsidChoice::Random => Pick::Random((exchange.key().0 >> 64) as u64),
         PsidChoice::Sequential => Pick::Lowest,
     };
@@ -147,7 +155,7 @@ fn requested(exchange: &Exchange<'_>, usable: &Usable<'_>) -> Option<Location> {
     usable.pools.locate_tuple(super::tuple(address, params))
 }
 
-/// RFC 2131 §4.3.1: what the client asks for, else what is left of the lease it has, else the usual time.
+/// req-S71 (RFC 2131 §4.3.1): what the client asks for, else what is left of the lease it has, else the usual time.
 fn offered_seconds(
     engine: &Engine,
     exchange: &Exchange<'_>,

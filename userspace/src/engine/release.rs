@@ -27,6 +27,7 @@ pub(super) fn answer(engine: &Engine, exchange: &Exchange<'_>) -> Result<Verdict
     } else {
         Tuple::whole(address)
     };
+    // req-S40 (RFC 7618 §8): found by address and port set, and ended only if it is this client's.
     let mut client = engine.lock(exchange, pools.link_of(pool));
     let binding = client
         .binding(exchange.now)

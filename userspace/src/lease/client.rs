@@ -207,6 +207,7 @@ impl<'l> Client<'l> {
     }
 
     /// Offers a slot that `take` takes from the pool.
+    // req-S66 (RFC 2131 §3.1): it is held for this client until the offer lapses, and then it is free again.
     fn offer_new(
         &mut self,
         pool: PoolId,

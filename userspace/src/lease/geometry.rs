@@ -202,6 +202,7 @@ impl Geometry {
     }
 
     /// Whether this port set is never leased.
+    // req-S41 (RFC 7618 §8): ranges of ports are reserved by leaving out the sets that meet them.
     pub fn is_reserved(&self, psid: u16) -> bool {
         self.reserved.get(usize::from(psid) / 64).is_some_and(|word| word >> (psid % 64) & 1 == 1)
     }

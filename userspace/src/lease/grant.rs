@@ -104,6 +104,7 @@ impl Client<'_> {
         }
         let link = stock.pools.link_of(at.pool);
         let admission = self.admit(link, now).ok_or(GrantError::SiteFull)?;
+        // req-S30 (RFC 7618 §5): a slot has one bit, and whoever sets it is alone with the tuple.
         let claims = !self.holds(at);
         if claims && !stock.claim(at) {
             self.retreat(admission);
@@ -143,6 +144,7 @@ impl Client<'_> {
     /// Ends the lease at the client's wish: its slot is kept for it until the hold-down is over.
     ///
     /// `None` if no lease of the client runs.
+    // req-S74 (RFC 2131 §4.3.4): the binding stays, so that the same client gets the tuple again.
     pub fn release(&mut self, holder: &Holder<'_>, promise: Promise, now: Now) -> Option<Record> {
         let place = self.place?;
         let entry = self.shard.entry_mut(place);

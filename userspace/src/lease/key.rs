@@ -107,6 +107,8 @@ const SITE_STRIDE: u64 = 0x9e37_79b9_7f4a_7c15;
 /// Odd, so that links differ; the sum stays as uniform as the keyed hash.
 const STRIDE: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
 
+/// req-S34 (RFC 7618 §6): with the tuple that is bound it identifies a lease in every message.
+///
 /// The key of a binding: a client on a link. In memory only, since it holds a link's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BindingKey(pub u128);

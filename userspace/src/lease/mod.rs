@@ -195,6 +195,7 @@ impl Leases {
     }
 
     /// How long a slot that was given up is kept for its last holder.
+    // req-S80 (RFC 6888 REQ-8): late packets of one customer must not reach the next.
     fn hold_down_seconds(&self) -> u32 {
         if holds(Rule::FormerTuplesRest) { self.settings.hold_down_seconds } else { 0 }
     }

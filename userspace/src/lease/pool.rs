@@ -32,6 +32,8 @@ struct Mark {
 }
 
 /// The slots of a pool.
+///
+/// req-S37 (RFC 7618 §8): an address and a port set together are what is leased, and what has a state.
 pub struct Pool {
     name: String,
     link: LinkId,

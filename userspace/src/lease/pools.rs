@@ -34,6 +34,7 @@ pub struct Pools {
 
 impl Pools {
     /// Makes the pools; an address must be in one only.
+    // req-S47 (RFC 7597 §5.1): so an address is cut in one way for all its leases.
     pub fn new(specs: &[PoolSpec]) -> Result<Pools, LeaseError> {
         let pools = specs.iter().map(|spec| {
             Pool::new(spec).map_err(|error| LeaseError::Geometry { pool: spec.name.clone(), error })

@@ -40,6 +40,8 @@ pub enum State {
     Quarantined,
 }
 
+/// req-S39 (RFC 7618 §8): both parts of what is leased travel, change and end together.
+///
 /// What is leased: an address, and the ports of it. The same in a record whatever the configuration says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tuple {
@@ -131,6 +133,9 @@ pub struct Content<'a> {
 }
 
 /// The IPv6 address that a client's softwire begins at (RFC 8539 §4), and since when.
+///
+/// req-S95 (RFC 7596 §4): it stands in one record with address, port set and end of the lease. That is the whole
+/// binding of a tunnel's other end, and neither part of it can outlive another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Softwire {
     /// The address, never the unspecified one.

@@ -52,6 +52,7 @@ impl PortParams {
     }
 
     /// The four octets of the option, the PSID left-aligned.
+    // req-S48 (RFC 7618 §9): four octets, the PSID in the first bits of the field, zeros behind it.
     #[inline]
     pub fn encode(self) -> [u8; 4] {
         // A length of 0 shifts all 16 bits out, which `checked_shl` refuses: no PSID, all zero, as

@@ -331,6 +331,7 @@ impl Context<'_, '_> {
     }
 
     /// The listed ports, and the system ports unless the policy allows them.
+    // req-S42 (RFC 7618 §9): sets with well-known ports are leased only if that is configured.
     fn reserved_ports(&mut self, pool: &file::Pool, psid_length: u8) -> Vec<RangeInclusive<u16>> {
         let mut reserved = Vec::new();
         for written in pool.reserved_ports.iter().flatten() {
