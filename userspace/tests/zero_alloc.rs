@@ -8,13 +8,18 @@ use std::{
     net::Ipv6Addr,
 };
 
-use common::{L1, L3, Query, Server, network};
+use common::{L1, L3, Query, Server, client_identifier, network, reference_pools};
 use portlease::{
     engine::{
         Verdict,
-        policy::{Information, Softwire},
+        policy::{Information, Reservation, ReservedFor, Softwire},
     },
-    lease::promise::{LaneId, Promise},
+    lease::{
+        Features,
+        key::LinkId,
+        promise::{LaneId, Promise},
+        record::Tuple,
+    },
     wire::{
         datagram::Datagram,
         dhcpv6::{self, RelayForward},
@@ -55,13 +60,20 @@ struct Life {
 }
 
 /// A client that comes, renews and goes, over and over. All its messages are known beforehand, since it gets the
-/// same tuple each time.
+/// same tuple each time. Its softwire moves when it renews.
 fn life(server: &mut Server, client: u8, link: u16, relayed: bool) -> Life {
     let discover = Query { relayed, ..Query::discover(client, link) };
     let offer = server.send(&discover).offer();
-    let select = Query { relayed, ..Query::select(client, link, &offer) };
+    let end = |last| Some(Ipv6Addr::new(0x2001, 0xdb8, link, 9, 0, 0, last, client.into()));
+    let softwire = |last| end(last).map(|address| address.octets().to_vec());
+    let select = Query { relayed, softwire: softwire(1), ..Query::select(client, link, &offer) };
     let lease = server.send(&select).ack();
-    let renew = Query { relayed, lease_seconds: Some(7200), ..Query::renew(client, link, &lease) };
+    let renew = Query {
+        relayed,
+        lease_seconds: Some(7200),
+        softwire: softwire(2),
+        ..Query::renew(client, link, &lease)
+    };
     let release = Query { relayed, ..Query::release(client, link, &lease) };
     server.send(&release);
     let queries = [&discover, &select, &select, &renew, &release];
@@ -89,14 +101,45 @@ fn newcomer() -> Life {
     Life { source: network(L1), messages: vec![w.written().to_vec()] }
 }
 
+/// A server that does everything that can be configured.
+fn busy_server() -> Server {
+    let address = "192.0.2.19".parse().unwrap();
+    let tuple = |psid| Tuple { address, offset: 0, psid_length: 6, psid };
+    let reservation =
+        |client, psid| Reservation { link: LinkId(L1 - 1), client, tuple: tuple(psid) };
+    let reservations = [
+        reservation(ReservedFor::ClientIdentifier(client_identifier(1)), 7),
+        reservation(ReservedFor::RemoteId(b"nobody".to_vec()), 8),
+    ];
+    let features = Features {
+        leases_per_site_max: 1000,
+        softwires: true,
+        withheld: reservations.iter().map(|reservation| reservation.tuple).collect(),
+    };
+    Server::featuring(&reference_pools(), features, |policy| {
+        let relay = "2001:db8::b1".parse().unwrap();
+        policy.sites.queries_per_second = 1_000_000_000;
+        policy.reservations = reservations.to_vec();
+        policy.softwire = Some(Softwire {
+            border_relays: vec![relay],
+            update_interval_seconds: 0,
+            ..Softwire::default()
+        });
+        policy.information = Some(Information { servers: vec![relay], ..Information::default() });
+    })
+}
+
 #[test]
 fn a_million_answers_allocate_nothing() {
-    let mut server = Server::with(|policy| {
-        let relay = "2001:db8::b1".parse().unwrap();
-        let border_relays = vec![relay];
-        policy.softwire = Some(Softwire { border_relays, bind_prefix: None });
-        policy.information = Some(Information { servers: vec![relay], ..Information::default() });
-    });
+    answer_a_million(Server::reference(), &[]);
+}
+
+#[test]
+fn nor_do_answers_of_a_server_that_does_everything() {
+    answer_a_million(busy_server(), &[newcomer()]);
+}
+
+fn answer_a_million(mut server: Server, others: &[Life]) {
     let mut lives = Vec::new();
     for client in 1..=100 {
         lives.push(life(&mut server, client, L1, client % 2 == 0));
@@ -104,14 +147,13 @@ fn a_million_answers_allocate_nothing() {
     for client in 1..=3 {
         lives.push(life(&mut server, client, L3, client == 2));
     }
-    lives.push(newcomer());
     let mut out = [0; 1500];
     let (mut replies, mut promises, mut ignored) = (0_u32, 0_u32, 0_u32);
     let mut sequence = 10_000;
     let before = CALLS.with(Cell::get);
     while replies + promises + ignored < 1_000_000 {
         server.now.0 += 1;
-        for life in &lives {
+        for life in lives.iter().chain(others) {
             for payload in &life.messages {
                 let datagram = Datagram {
                     peer: life.source,

@@ -346,6 +346,7 @@ impl Shard {
 mod tests {
     use super::*;
     use crate::lease::{
+        Features, Leases, Settings,
         geometry::PoolSpec,
         pool::{PoolId, Slot},
         pools::Pools,
@@ -444,6 +445,19 @@ mod tests {
     fn a_place_takes_less_than_110_octets_all_told() {
         let leases = tests::leases(&[]);
         assert!(leases.table_octets() / leases.places() < 110, "{}", leases.table_octets());
+    }
+
+    #[test]
+    fn sites_and_softwires_add_less_than_95_octets_to_a_lease() {
+        let capacity = 100_000;
+        let octets = |features: Features| {
+            let settings = Settings { capacity, features, ..tests::settings() };
+            Leases::new(&[tests::p1()], settings).unwrap().table_octets()
+        };
+        let plain = octets(Features::default());
+        let sites = octets(Features { leases_per_site_max: 1, ..Features::default() }) - plain;
+        let softwires = octets(Features { softwires: true, ..Features::default() }) - plain;
+        assert!(sites < 33 * capacity && softwires < 62 * capacity, "{sites}, {softwires}");
     }
 
     /// The chance that one of the shards gets more than [`PLACES`] of as many clients as the capacity is.
