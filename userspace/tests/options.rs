@@ -6,7 +6,11 @@ use std::net::Ipv4Addr;
 
 use common::{L1, L3, L4, Query, Received, Server, client_identifier};
 use portlease::{
-    engine::{options::OptionSet, policy::Policy},
+    engine::{
+        options::OptionSet,
+        policy::Policy,
+        remark::Remark::{OptionsOmitted, RelayInformationOmitted},
+    },
     wire::{dhcpv4::View, dhcpv6::Response},
 };
 
@@ -133,7 +137,7 @@ fn d34_what_exceeds_the_limit_is_left_out_from_the_end_of_the_list() {
         let offer = server.send(&Query { extra, ..listing(&list) }).offer();
         assert!(message_length(&offer) <= USUAL_LIMIT, "{}", message_length(&offer));
         assert_eq!(codes(&offer), [53, 54, 159, 51, 224, 225, 226, 227, 58, 59, 61]);
-        assert!(offer.omitted.options && !offer.omitted.relay_information);
+        assert!(offer.remarks.has(OptionsOmitted) && !offer.remarks.has(RelayInformationOmitted));
     }
     // The one that is wanted least is the first to go, though it would fit where another did not.
     let mut server = configured(&OptionSet::new([(224, vec![0; 300]), (225, vec![0; 4])]));
@@ -178,7 +182,7 @@ fn an_option_longer_than_255_octets_comes_in_pieces() {
     assert_eq!(content(&offer, 43), long);
     // Half of it is worse than nothing.
     let offer = server.send(&listing(&[43, 159])).offer();
-    assert!(!codes(&offer).contains(&43) && offer.omitted.options);
+    assert!(!codes(&offer).contains(&43) && offer.remarks.has(OptionsOmitted));
 }
 
 #[test]
@@ -209,12 +213,12 @@ fn r18_option_82_displaces_requested_options_and_nothing_that_a_lease_needs() {
     };
     let offer = server.send(&with(255, 576)).offer();
     assert_eq!(codes(&offer), [53, 54, 159, 51, 58, 59, 61, 82]);
-    assert!(offer.omitted.options && !offer.omitted.relay_information);
+    assert!(offer.remarks.has(OptionsOmitted) && !offer.remarks.has(RelayInformationOmitted));
     let identifier = [client_identifier(1), vec![0; 100]].concat();
     let long = Query { client_identifier: Some(identifier), ..with(255, 576) };
     let offer = server.send(&long).offer();
     assert_eq!(codes(&offer), [53, 54, 159, 224, 225, 51, 58, 59, 61]);
-    assert!(offer.omitted.relay_information, "counted by whoever sends the reply");
+    assert!(offer.remarks.has(RelayInformationOmitted), "counted by whoever sends the reply");
     assert_eq!(
         codes(&server.send(&Query { extra: with(255, 800).extra, ..long }).offer()).last(),
         Some(&82)

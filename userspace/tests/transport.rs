@@ -6,7 +6,7 @@ mod common;
 use std::net::Ipv6Addr;
 
 use portlease::{
-    engine::{Engine, Verdict, policy::Policy, policy::Softwire},
+    engine::{Engine, Verdict, policy::Policy, policy::Softwire, remark::Remark},
     lease::promise::{LaneId, Promise},
     wire::{
         datagram::Datagram,
@@ -217,7 +217,7 @@ mod relays {
             let Verdict::Reply(reply) = engine.answer(START, &datagram, promise, &mut out) else {
                 panic!("{peer}: an OFFER can leave at once");
             };
-            assert!(reply.has_strange_peer);
+            assert!(reply.remarks.has(Remark::StrangePeer));
             let response = Response::parse(&out[..reply.length]).unwrap();
             let level = response.relays.innermost().unwrap();
             assert_eq!(level.peer_address(), peer.parse::<Ipv6Addr>().unwrap());

@@ -1,8 +1,12 @@
 //! One query, read: who asks, from where, and what for.
 
-use std::net::Ipv6Addr;
+use std::{cell::Cell, net::Ipv6Addr};
 
-use super::{choose::Attachment, reason::Refusal};
+use super::{
+    choose::Attachment,
+    reason::Refusal,
+    remark::{Remark, Remarks},
+};
 use crate::{
     lease::{
         client::Holder,
@@ -24,8 +28,8 @@ pub(super) struct Exchange<'a> {
     pub relays: Relays<'a>,
     /// The U flag (RFC 7341 §6.3): over IPv4 the client would have sent this by unicast.
     pub unicast: bool,
-    /// A relay names nobody as its peer: answered, and counted.
-    pub has_strange_peer: bool,
+    /// What is to be counted beside the answer.
+    pub remarks: Cell<Remarks>,
     /// DHCPv6 options that the client wants beside the DHCPv4 message.
     pub requested: OptionRequest<'a>,
     pub message: &'a View<'a>,
@@ -41,6 +45,11 @@ pub(super) struct Exchange<'a> {
 }
 
 impl Exchange<'_> {
+    /// Notes something to be counted beside the answer.
+    pub(super) fn remark(&self, remark: Remark) {
+        self.remarks.set(self.remarks.get().and(remark));
+    }
+
     /// Whether the client can use a shared address: it lists option 159 (RFC 7618 §8).
     pub(super) fn is_capable(&self) -> bool {
         self.message.requests(dhcpv4::OPTION_PORT_PARAMS)

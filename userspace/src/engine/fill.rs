@@ -5,7 +5,7 @@
 
 use std::net::Ipv6Addr;
 
-use super::{exchange::Exchange, options::OptionSet, reply::Omitted};
+use super::{exchange::Exchange, options::OptionSet, remark::Remark};
 use crate::wire::{
     dhcpv4::{
         self, OPTION_CLIENT_ID, OPTION_LEASE_TIME, OPTION_PORT_PARAMS, OPTION_REBINDING_TIME,
@@ -103,7 +103,7 @@ pub(super) fn put_options(
     start: usize,
     mut essentials: Essentials<'_>,
     configured: &OptionSet,
-) -> Omitted {
+) {
     let message = exchange.message;
     // A limit below the legal minimum is that minimum (RFC 2132 §9.10).
     let limit = message.max_message_size().unwrap_or(0).max(MESSAGE_SIZE_MIN);
@@ -116,19 +116,22 @@ pub(super) fn put_options(
     let needed = needed + if agent_fits { agent_length } else { 0 };
 
     let mut room = limit.min(ENVELOPE_SIZE_MAX).saturating_sub(needed);
-    let options = put_requested(w, exchange, &mut essentials, configured, &mut room);
+    put_requested(w, exchange, &mut essentials, configured, &mut room);
     for code in ESSENTIAL_CODES {
         essentials.put(w, code);
     }
-    if let Some(information) = agent.as_ref().filter(|_| agent_fits) {
+    match agent {
         // req-S78 (RFC 3046 §2.2): whole, as the last option, never in an overloaded field; or not at all.
-        dhcpv4::put_value(w, OPTION_RELAY_INFORMATION, information);
+        Some(information) if agent_fits => {
+            dhcpv4::put_value(w, OPTION_RELAY_INFORMATION, &information);
+        }
+        Some(_) => exchange.remark(Remark::RelayInformationOmitted),
+        None => {}
     }
     dhcpv4::put_end(w);
-    Omitted { options, relay_information: !agent_fits }
 }
 
-/// Writes what the client's list asks for, within `room`. Whether something was left out.
+/// Writes what the client's list asks for, within `room`.
 ///
 /// req-S76 (RFC 2132 §9.8): what is asked for, in the order in which it is, each once.
 fn put_requested(
@@ -137,9 +140,9 @@ fn put_requested(
     essentials: &mut Essentials<'_>,
     configured: &OptionSet,
     room: &mut usize,
-) -> bool {
+) {
     let mut wanted = configured.codes();
-    let Some(list) = exchange.message.parameter_request_list() else { return false };
+    let Some(list) = exchange.message.parameter_request_list() else { return };
     let mut omits = false;
     let mut put = |w: &mut Writer<'_>, code: u8| {
         let option = configured.encoded(code);
@@ -162,5 +165,7 @@ fn put_requested(
         }
         put(w, code);
     }
-    omits
+    if omits {
+        exchange.remark(Remark::OptionsOmitted);
+    }
 }

@@ -11,7 +11,8 @@ use super::{
     exchange::attachment,
     policy::{Information, Policy},
     reason::{Reason, Refusal},
-    reply::{self, Omitted, Reply, ReplyKind},
+    remark::{Remark, Remarks},
+    reply::{self, Reply, ReplyKind},
 };
 use crate::{
     lease::{
@@ -140,8 +141,6 @@ pub(super) fn answer(
         length,
         port,
         kind: ReplyKind::Information,
-        omitted: Omitted::default(),
-        has_strange_peer: path.has_strange_peer,
-        has_moved: false,
+        remarks: Remarks::default().and_if(path.has_strange_peer, Remark::StrangePeer),
     }))
 }

@@ -17,6 +17,7 @@ pub mod policy;
 mod rate;
 pub mod reason;
 mod release;
+pub mod remark;
 mod reply;
 mod request;
 mod request_state;
@@ -24,7 +25,7 @@ mod reservations;
 mod site;
 pub mod times;
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{cell::Cell, net::Ipv4Addr, sync::Arc};
 
 use self::{
     choose::{Attachment, Chooser},
@@ -32,6 +33,7 @@ use self::{
     policy::{Link, Policy},
     rate::RateLimit,
     reason::{Reason, Refusal},
+    remark::{Remark, Remarks},
     reservations::Directory,
 };
 use crate::{
@@ -51,7 +53,7 @@ use crate::{
     },
 };
 
-pub use self::reply::{Omitted, Reply, ReplyKind};
+pub use self::reply::{Reply, ReplyKind};
 
 /// What becomes of a datagram.
 #[derive(Debug)]
@@ -156,12 +158,15 @@ impl Engine {
         let attachment = attachment(datagram, &path);
         let link = self.chooser.choose(&attachment).ok_or(Refusal::NoAttachment)?;
         let site = self.admit(now, &attachment, link)?;
+        let remarks = Remarks::default()
+            .and_if(path.has_strange_peer, Remark::StrangePeer)
+            .and_if(message.overload_ignored(), Remark::BadOverload);
         let mut scratch: Scratch = [0; 255];
         let exchange = Exchange {
             now,
             datagram,
             relays: query.relays,
-            has_strange_peer: path.has_strange_peer,
+            remarks: Cell::new(remarks),
             unicast: query.unicast,
             requested: query.requested,
             message: &message,

@@ -8,6 +8,7 @@ use super::{
     options::{NO_OPTIONS, OptionSet},
     policy::Policy,
     reason::Refusal,
+    remark::Remarks,
     times,
 };
 use crate::{
@@ -33,12 +34,8 @@ pub struct Reply {
     pub port: u16,
     /// What it says.
     pub kind: ReplyKind,
-    /// What the client's limit left no room for.
-    pub omitted: Omitted,
-    /// A relay names nobody as its peer; the answer may go no further than to that relay.
-    pub has_strange_peer: bool,
-    /// The client has rebooted with its lease at another IPv6 source, and is served (`bind-source = "log"`).
-    pub has_moved: bool,
+    /// What is to be counted beside it.
+    pub remarks: Remarks,
 }
 
 /// What a reply is.
@@ -48,15 +45,6 @@ pub enum ReplyKind {
     Dhcpv4(MessageType),
     /// A Reply to an Information-request.
     Information,
-}
-
-/// What was left out of a reply for want of room.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Omitted {
-    /// Configured options that the client asked for.
-    pub options: bool,
-    /// Relay Agent Information (RFC 3046 §2.2).
-    pub relay_information: bool,
 }
 
 /// What a reply says of a lease.
@@ -207,14 +195,13 @@ fn write(
     header.emit(&mut w);
     dhcpv4::put_message_type(&mut w, kind);
     dhcpv4::put_address(&mut w, dhcpv4::OPTION_SERVER_ID, policy.server_id);
-    let omitted = fill::put_options(&mut w, exchange, start, essentials, configured);
+    fill::put_options(&mut w, exchange, start, essentials, configured);
     if policy.pad_to_300 {
         dhcpv4::pad_to(&mut w, start, dhcpv4::BOOTP_LENGTH_MIN);
     }
     envelope.finish(&mut w);
     let length = w.finish().ok_or(Refusal::ReplyTooLarge)?;
     let port = port(policy, exchange.datagram, exchange.relays);
-    let has_strange_peer = exchange.has_strange_peer;
-    let kind = ReplyKind::Dhcpv4(kind);
-    Ok(Reply { length, port, kind, omitted, has_strange_peer, has_moved: false })
+    let remarks = exchange.remarks.get();
+    Ok(Reply { length, port, kind: ReplyKind::Dhcpv4(kind), remarks })
 }

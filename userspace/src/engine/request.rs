@@ -8,6 +8,7 @@ use super::{
     exchange::Exchange,
     policy::BindSource,
     reason::{Reason, Refusal},
+    remark::Remark,
     reply,
     request_state::{RequestState, request_state},
 };
@@ -25,8 +26,6 @@ use crate::{
 enum Decision {
     /// Lease this tuple to the client, whether it has it already or not.
     Grant(Location),
-    /// The same for a client that has rebooted at another IPv6 source, which is to be noticed.
-    GrantMoved(Location),
     /// The client's notion of its lease is wrong, and we are the one to say so.
     Nak,
     /// Not ours to answer.
@@ -76,9 +75,6 @@ pub(super) fn answer(
     };
     match decision {
         Decision::Grant(at) => commit(engine, exchange, &mut client, at, out),
-        Decision::GrantMoved(at) => {
-            commit(engine, exchange, &mut client, at, out).map(noticing_the_move)
-        }
         Decision::Nak => nak(engine, exchange, out),
         Decision::Silent(refusal) => Err(refusal.into()),
     }
@@ -185,11 +181,13 @@ fn init_reboot(
                 return Refusal::No159InPrl.into();
             }
             let moved = binding.holding == Holding::Active && binding.source != exchange.source;
-            match (moved, engine.policy.bind_source) {
-                (false, _) => Decision::Grant(at),
-                (true, BindSource::Log) => Decision::GrantMoved(at),
-                (true, BindSource::Nak) => Decision::Nak,
+            if moved && engine.policy.bind_source == BindSource::Nak {
+                return Decision::Nak;
             }
+            if moved {
+                exchange.remark(Remark::Moved);
+            }
+            Decision::Grant(at)
         }
         _ => Decision::Nak,
     }
@@ -237,14 +235,6 @@ fn extending(
         Named::Invalid => Refusal::BadPortParams.into(),
         Named::NoSlot | Named::Elsewhere => unknown_client(engine),
     }
-}
-
-/// The verdict, with a reply that tells of the client's move.
-fn noticing_the_move(mut verdict: Verdict) -> Verdict {
-    if let Verdict::Reply(reply) | Verdict::Promise { reply: Some(reply), .. } = &mut verdict {
-        reply.has_moved = true;
-    }
-    verdict
 }
 
 /// Whether this tuple is reserved for the client, which knows of it though there may be no record, and can use it. A

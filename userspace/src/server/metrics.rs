@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{
-    engine::{Reply, ReplyKind, reason::Reason},
+    engine::{Reply, ReplyKind, reason::Reason, remark::Remark},
     lease::record::{Record, State},
     wire::dhcpv4::MessageType,
 };
@@ -38,16 +38,8 @@ tallies! {
     Naks = "naks",
     /// A Reply to an Information-request was made.
     Informations = "information-replies",
-    /// A reply had no room for configured options that its client asked for.
-    OptionsOmitted = "options-omitted",
-    /// A reply had no room for the relay's Relay Agent Information (RFC 3046 §2.2).
-    RelayInformationOmitted = "relay-info-omitted",
-    /// A reply went to a relay that had the message from nobody: an unspecified or multicast peer-address.
-    StrangePeer = "strange-peer-address",
     /// A client has declined a tuple, which rests for nobody now.
     Declined = "tuples-declined",
-    /// A client has rebooted with its lease at another IPv6 source, and got its ACK.
-    SourceChanged = "source-changed",
     /// A promise was made that needs no reply: a RELEASE or a DECLINE.
     Silent = "promises-without-reply",
     /// A record went to the journal.
@@ -76,6 +68,7 @@ tallies! {
 #[derive(Debug)]
 pub struct Counters {
     tallies: [AtomicU64; Tally::ALL.len()],
+    remarks: [AtomicU64; Remark::ALL.len()],
     reasons: [AtomicU64; Reason::COUNT],
     /// Times that the worker went through its loop: stands still if the worker does.
     turns: AtomicU64,
@@ -85,6 +78,7 @@ impl Default for Counters {
     fn default() -> Self {
         Self {
             tallies: [const { AtomicU64::new(0) }; Tally::ALL.len()],
+            remarks: [const { AtomicU64::new(0) }; Remark::ALL.len()],
             reasons: [const { AtomicU64::new(0) }; Reason::COUNT],
             turns: AtomicU64::new(0),
         }
@@ -104,14 +98,8 @@ impl Counters {
 
     /// Counts a reply by its type, and what is remarkable about it.
     pub fn reply(&self, reply: &Reply) {
-        let remarks = [
-            (reply.omitted.options, Tally::OptionsOmitted),
-            (reply.omitted.relay_information, Tally::RelayInformationOmitted),
-            (reply.has_strange_peer, Tally::StrangePeer),
-            (reply.has_moved, Tally::SourceChanged),
-        ];
-        for (_, tally) in remarks.into_iter().filter(|(applies, _)| *applies) {
-            self.count(tally);
+        for remark in reply.remarks.iter() {
+            increase(&self.remarks[remark as usize], 1);
         }
         self.count(match reply.kind {
             ReplyKind::Dhcpv4(MessageType::Offer) => Tally::Offers,
@@ -149,6 +137,11 @@ impl Counters {
         self.tallies[tally as usize].load(Ordering::Relaxed)
     }
 
+    /// How often there was this remark.
+    pub fn get_remark(&self, remark: Remark) -> u64 {
+        self.remarks[remark as usize].load(Ordering::Relaxed)
+    }
+
     /// How often there was this reason.
     pub fn get_reason(&self, reason: impl Into<Reason>) -> u64 {
         self.reasons[reason.into().index()].load(Ordering::Relaxed)
@@ -178,6 +171,9 @@ impl Snapshot {
         for &tally in Tally::ALL {
             self.add(tally.name(), counters.get(tally));
         }
+        for &remark in Remark::ALL {
+            self.add(remark.name(), counters.get_remark(remark));
+        }
         for reason in Reason::all() {
             self.add(reason.name(), counters.get_reason(reason));
         }
@@ -205,7 +201,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::engine::{Omitted, reason::Refusal};
+    use crate::engine::{reason::Refusal, remark::Remarks};
 
     #[test]
     fn workers_add_up_name_by_name() {
@@ -216,9 +212,7 @@ mod tests {
             length: 0,
             port: 0,
             kind: ReplyKind::Dhcpv4(MessageType::Nak),
-            omitted: Omitted::default(),
-            has_strange_peer: true,
-            has_moved: true,
+            remarks: Remarks::default().and(Remark::StrangePeer).and(Remark::Moved),
         });
         two.refused(Refusal::PoolExhausted.into());
         let mut snapshot = Snapshot::default();
@@ -232,15 +226,17 @@ mod tests {
         assert_eq!(snapshot.get("pool-exhausted"), 1);
         let text = snapshot.to_string();
         assert!(text.contains("\ndatagrams 3\n") || text.starts_with("datagrams 3\n"), "{text}");
-        assert_eq!(text.lines().count(), Tally::ALL.len() + Reason::COUNT);
+        let names = Tally::ALL.len() + Remark::ALL.len() + Reason::COUNT;
+        assert_eq!(text.lines().count(), names);
     }
 
     #[test]
     fn no_two_counters_have_one_name() {
         let tallies = Tally::ALL.iter().map(|tally| tally.name());
         let events = crate::net::counters::Event::ALL.iter().map(|event| event.name());
-        let names: Vec<&str> =
-            tallies.chain(events).chain(Reason::all().map(Reason::name)).collect();
+        let remarks = Remark::ALL.iter().map(|remark| remark.name());
+        let reasons = Reason::all().map(Reason::name);
+        let names: Vec<&str> = tallies.chain(events).chain(remarks).chain(reasons).collect();
         let distinct: BTreeSet<&str> = names.iter().copied().collect();
         assert_eq!(distinct.len(), names.len());
     }

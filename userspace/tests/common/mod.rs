@@ -8,8 +8,9 @@ use std::{net::Ipv4Addr, net::Ipv6Addr, sync::Arc};
 
 use portlease::{
     engine::{
-        Engine, Omitted, Verdict,
+        Engine, Verdict,
         policy::{Policy, Reservation},
+        remark::Remarks,
     },
     lease::{
         Features, Leases, Settings,
@@ -150,7 +151,7 @@ impl Server {
             None => Answer::Done,
             Some(reply) => {
                 let octets = &out[..reply.length];
-                Answer::Reply(Received::of(octets, reply.port, reply.omitted))
+                Answer::Reply(Received::of(octets, reply.port, reply.remarks))
             }
         }
     }
@@ -257,8 +258,8 @@ impl Answer {
 pub struct Received {
     pub kind: MessageType,
     pub port: u16,
-    /// What there was no room for.
-    pub omitted: Omitted,
+    /// What is to be counted beside it.
+    pub remarks: Remarks,
     pub xid: u32,
     pub flags: u16,
     pub seconds: u16,
@@ -276,17 +277,17 @@ pub struct Received {
 
 impl Received {
     pub fn read(octets: &[u8], port: u16) -> Received {
-        Received::of(octets, port, Omitted::default())
+        Received::of(octets, port, Remarks::default())
     }
 
-    /// The same, with what the engine says that it left out.
-    pub fn of(octets: &[u8], port: u16, omitted: Omitted) -> Received {
+    /// The same, with what the engine remarks.
+    pub fn of(octets: &[u8], port: u16, remarks: Remarks) -> Received {
         let response = Response::parse(octets).unwrap();
         let view = View::parse_reply(response.message).unwrap();
         Received {
             kind: view.kind(),
             port,
-            omitted,
+            remarks,
             xid: view.xid(),
             flags: view.flags(),
             seconds: view.seconds(),
