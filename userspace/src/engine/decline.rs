@@ -21,7 +21,7 @@ use crate::lease::{
 ///
 /// req-S73 (RFC 2131 §4.3.3): the tuple is nobody's until the decline-hold is over, and the operator hears of it.
 pub(super) fn answer(engine: &Engine, exchange: &Exchange<'_>) -> Result<Verdict, Reason> {
-    if exchange.message.server_id() != Some(engine.policy.server_id) {
+    if !engine.policy.is_server_id(exchange.message.server_id()) {
         return Err(Refusal::NotOurServerId.into());
     }
     let address = exchange.message.requested_address().ok_or(Refusal::DeclineMismatch)?;

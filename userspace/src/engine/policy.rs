@@ -214,6 +214,8 @@ impl Default for SitePolicy {
 pub struct Policy {
     /// DHCPv4 server identifier, option 54.
     pub server_id: Ipv4Addr,
+    /// Identifiers that messages to us may bear as well, since we had them or have those addresses, too.
+    pub other_server_ids: Vec<Ipv4Addr>,
     /// Answer for clients and addresses that we do not know with a NAK instead of silence.
     pub authoritative: bool,
     /// Lease times.
@@ -234,6 +236,12 @@ pub struct Policy {
     pub answer_inform_without_159: bool,
     /// RENEWING without option 159 by the owner of exactly that address: extend it instead of a NAK.
     pub accept_renew_without_159: bool,
+    /// RENEWING or REBINDING with an option 50 that repeats `ciaddr` (RFC 2131 Table 4 has none there): as if it were
+    /// not there, instead of silence.
+    pub accept_renew_with_50: bool,
+    /// RELEASE of a shared address without option 159 by a client that has one lease there: as if it had named it,
+    /// instead of silence.
+    pub accept_release_without_159: bool,
     /// What to do when a client reboots from another source.
     pub bind_source: BindSource,
     /// Serve whole addresses only, whatever a client asks for (RFC 7618 §8.1).
@@ -255,6 +263,13 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Whether a message with this server identifier is for us.
+    ///
+    /// req-S64 (RFC 2131 §4.1): a server with several addresses accepts any of them.
+    pub fn is_server_id(&self, identifier: Option<Ipv4Addr>) -> bool {
+        identifier.is_some_and(|id| id == self.server_id || self.other_server_ids.contains(&id))
+    }
+
     /// Options that come with a lease of `tuple`, which is of `pool`.
     pub fn options_of(&self, pool: PoolId, tuple: Tuple) -> &OptionSet {
         let reserved = self.reservation_options.binary_search_by_key(&tuple, |(tuple, _)| *tuple);

@@ -30,7 +30,7 @@ remarks! {
     /// Flag U on a REQUEST that a client would have to broadcast over IPv4 (RFC 7341 §8).
     UnicastSelecting = "unicast-selecting",
     /// A client rebooted at another IPv6 source address than its lease is from (RFC 7618 §7).
-    Moved = "rebooted-elsewhere",
+    Moved = "source-changed",
     /// A client wants to extend what is another's: a mistake, or somebody who pretends to be somebody else.
     ClaimsAnothers = "claimed-anothers-lease",
 }

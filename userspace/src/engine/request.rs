@@ -51,7 +51,9 @@ pub(super) fn answer(
     exchange: &Exchange<'_>,
     out: &mut [u8],
 ) -> Result<Verdict, Reason> {
-    let state = request_state(exchange.message, exchange.unicast).ok_or(Refusal::BadRequest)?;
+    let lenient = engine.policy.accept_renew_with_50;
+    let state = request_state(exchange.message, exchange.unicast, lenient);
+    let state = state.ok_or(Refusal::BadRequest)?;
     let link = match state {
         RequestState::Selecting { .. } | RequestState::InitReboot { .. } => exchange.link,
         // A renewal may come by another path than the lease did: the tuple says where it belongs.
@@ -63,6 +65,9 @@ pub(super) fn answer(
     let mut client = engine.lock(exchange, link);
     let decision = match state {
         RequestState::Selecting { server_id, address } => {
+            if exchange.unicast {
+                exchange.remark(Remark::UnicastSelecting);
+            }
             selecting(engine, exchange, &mut client, server_id, address)
         }
         RequestState::InitReboot { address } => init_reboot(engine, exchange, &client, address),
@@ -124,7 +129,7 @@ fn selecting(
     server_id: Ipv4Addr,
     address: Ipv4Addr,
 ) -> Decision {
-    if server_id != engine.policy.server_id {
+    if !engine.policy.is_server_id(Some(server_id)) {
         client.drop_offer();
         return Refusal::NotOurServerId.into();
     }
@@ -180,9 +185,12 @@ fn init_reboot(
             if is_shared(&binding) && !exchange.is_capable() {
                 return Refusal::No159InPrl.into();
             }
-            let moved = binding.holding == Holding::Active && binding.source != exchange.source;
-            if moved && engine.policy.bind_source == BindSource::Nak {
-                return Decision::Nak;
+            // RFC 7618 §7: a client at another source has to start with a DISCOVER.
+            if binding.holding == Holding::Active && binding.source != exchange.source {
+                match engine.policy.bind_source {
+                    BindSource::Log => exchange.remark(Remark::Moved),
+                    BindSource::Nak => return Decision::Nak,
+                }
             }
             if moved {
                 exchange.remark(Remark::Moved);

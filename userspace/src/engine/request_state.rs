@@ -18,9 +18,16 @@ pub(super) enum RequestState {
 }
 
 /// Reads the state from options 54 and 50, `ciaddr` and the U flag, which alone tells renewing from rebinding.
-/// `None` if they contradict each other.
-pub(super) fn request_state(message: &View<'_>, unicast: bool) -> Option<RequestState> {
-    state_of(message.server_id(), message.requested_address(), message.ciaddr(), unicast)
+/// `None` if they contradict each other; `lenient` overlooks an option 50 that repeats `ciaddr`.
+pub(super) fn request_state(
+    message: &View<'_>,
+    unicast: bool,
+    lenient: bool,
+) -> Option<RequestState> {
+    let state =
+        state_of(message.server_id(), message.requested_address(), message.ciaddr(), unicast)?;
+    let repeated = !message.ciaddr().is_unspecified() && message.requested_address().is_some();
+    (lenient || !repeated).then_some(state)
 }
 
 fn state_of(

@@ -65,6 +65,7 @@ pub fn reference_policy() -> Policy {
     });
     Policy {
         server_id: SERVER_ID,
+        other_server_ids: Vec::new(),
         authoritative: false,
         times: Times {
             lease_seconds: 3600,
@@ -87,6 +88,8 @@ pub fn reference_policy() -> Policy {
         extend_leases: true,
         answer_inform_without_159: false,
         accept_renew_without_159: false,
+        accept_renew_with_50: true,
+        accept_release_without_159: false,
         bind_source: BindSource::Log,
         ignore_159: false,
         psid_choice: PsidChoice::Random,

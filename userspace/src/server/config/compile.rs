@@ -38,6 +38,8 @@ pub(super) const LISTEN_MAX: usize = 64;
 /// A REQUEST this early in the lease is answered out of the record that is there.
 const EARLY_RENEWAL_PERCENT: u8 = 10;
 
+const SERVER_ID: &str = "a unicast IPv4 address such as 192.0.2.254";
+
 const TIME: &str = "a time such as 90s, 30m, 1h, 1d";
 
 impl Problems<'_> {
@@ -199,18 +201,24 @@ fn server(file: &File, problems: &mut Problems<'_>) -> (Ipv4Addr, Plan) {
             _ => problems.add(cpu.span(), "not the number of a core", "0 to 1023"),
         }
     }
-    let server_id = server.server_id.as_ref().and_then(|value| {
-        problems.read(value, "a unicast IPv4 address such as 192.0.2.254", |text| {
-            let range = units::addresses(text)?;
-            let single = range.start() == range.end();
-            single.then_some(*range.start()).ok_or_else(|| "more than one address".to_owned())
-        })
-    });
+    let server_id =
+        server.server_id.as_ref().and_then(|value| problems.read(value, SERVER_ID, identifier));
     if server.server_id.is_none() {
-        let what = "server-id is missing";
-        problems.add(section.span(), what, "a unicast IPv4 address such as 192.0.2.254");
+        problems.add(section.span(), "server-id is missing", SERVER_ID);
     }
     (server_id.unwrap_or(Ipv4Addr::UNSPECIFIED), plan)
+}
+
+/// A server identifier: one address that a client could send to.
+fn identifier(text: &str) -> Result<Ipv4Addr, String> {
+    let range = units::addresses(text)?;
+    let single = range.start() == range.end();
+    single.then_some(*range.start()).ok_or_else(|| "more than one address".to_owned())
+}
+
+fn other_server_ids(file: &File, problems: &mut Problems<'_>) -> Vec<Ipv4Addr> {
+    let written = file.server.iter().flat_map(|server| &server.get_ref().other_server_ids);
+    written.filter_map(|value| problems.read(value, SERVER_ID, identifier)).collect()
 }
 
 fn interfaces(
@@ -384,9 +392,12 @@ fn policy(
     let written = file.policy.as_ref().map_or(&default, Spanned::get_ref);
     let renew = [("nak", false), ("accept", true)];
     let bind = [("log", BindSource::Log), ("nak", BindSource::Nak)];
+    let repeated = [("accept", true), ("ignore", false)];
+    let release = [("ignore", false), ("accept", true)];
     let choice = [("random", PsidChoice::Random), ("sequential", PsidChoice::Sequential)];
     Policy {
         server_id,
+        other_server_ids: other_server_ids(file, problems),
         authoritative: file.server.as_ref().is_some_and(|server| server.get_ref().authoritative),
         times,
         links: links.links.clone(),
@@ -397,6 +408,8 @@ fn policy(
         extend_leases: written.extend_leases.unwrap_or(true),
         answer_inform_without_159: written.answer_inform_without_159,
         accept_renew_without_159: problems.choose(written.renew_without_159.as_ref(), &renew),
+        accept_renew_with_50: problems.choose(written.renew_with_50.as_ref(), &repeated),
+        accept_release_without_159: problems.choose(written.release_without_159.as_ref(), &release),
         bind_source: problems.choose(written.bind_source.as_ref(), &bind),
         ignore_159: written.ignore_159,
         psid_choice: problems.choose(written.psid_choice.as_ref(), &choice),

@@ -62,7 +62,9 @@ impl Compiled {
         if !plan.cpus.is_empty() {
             writeln!(f, "cores       {}", list(&plan.cpus))?;
         }
-        writeln!(f, "server-id   {}", self.policy.server_id)?;
+        let identifiers = std::iter::once(&self.policy.server_id);
+        let identifiers = identifiers.chain(&self.policy.other_server_ids);
+        writeln!(f, "server-id   {}", list(identifiers))?;
         let (capacity, offers) = (plan.capacity, plan.offers_max);
         writeln!(f, "store       {}; {capacity} leases, {offers} offers at a time", plan.store)?;
         let times = &self.policy.times;
@@ -99,6 +101,8 @@ impl Compiled {
                 !policy.extend_leases,
                 "leases are not extended: a renewal gets the time that remains",
             ),
+            (!policy.accept_renew_with_50, "renewals with option 50 are not answered"),
+            (policy.accept_release_without_159, "releases need no option 159"),
             (policy.answer_inform_without_159, "an INFORM is answered without option 159, too"),
             (policy.ignore_159, "option 159 is ignored: full addresses only"),
             (policy.reply_to_source_port, "replies go to the client's UDP source port"),

@@ -36,6 +36,8 @@ pub(super) struct Server {
     #[serde(default)]
     pub(super) listen: Vec<Spanned<String>>,
     pub(super) server_id: Option<Spanned<String>>,
+    #[serde(default)]
+    pub(super) other_server_ids: Vec<Spanned<String>>,
     pub(super) duid: Option<Spanned<String>>,
     #[serde(default)]
     pub(super) authoritative: bool,
@@ -134,6 +136,8 @@ pub(super) struct Reservation {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Policy {
     pub(super) renew_without_159: Option<Spanned<String>>,
+    pub(super) renew_with_50: Option<Spanned<String>>,
+    pub(super) release_without_159: Option<Spanned<String>>,
     pub(super) extend_leases: Option<bool>,
     #[serde(default)]
     pub(super) answer_inform_without_159: bool,
