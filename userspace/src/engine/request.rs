@@ -192,9 +192,6 @@ fn init_reboot(
                     BindSource::Nak => return Decision::Nak,
                 }
             }
-            if moved {
-                exchange.remark(Remark::Moved);
-            }
             Decision::Grant(at)
         }
         _ => Decision::Nak,

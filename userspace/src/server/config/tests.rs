@@ -138,7 +138,7 @@ fn what_is_no_toml_or_of_another_type_is_named_with_its_line() {
 fn unknown_keys_are_named_with_those_that_are_known() {
     assert_snapshot!(said(SMALL, "server-id", "serverid"), @r#"
     F:3: server.serverid: unknown key
-      allowed: interfaces, listen, server-id, duid, authoritative, datapath, udp, cpus
+      allowed: interfaces, listen, server-id, other-server-ids, duid, authoritative, datapath, udp, cpus
     "#);
     assert_snapshot!(said(SMALL, "link-address", "link-adress"), @r#"
     F:6: link.match.link-adress: unknown key
