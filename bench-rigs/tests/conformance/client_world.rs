@@ -145,7 +145,7 @@ impl Desk {
     }
 
     /// Sends a datagram to where another one came from.
-    fn say(&self, heard: &Heard, source: Ipv6Addr, payload: &[u8]) {
+    pub fn say(&self, heard: &Heard, source: Ipv6Addr, payload: &[u8]) {
         let frame = Frame {
             destination_mac: heard.0.source_mac,
             source_mac: SERVER_MAC,

@@ -15,6 +15,7 @@ mod client_messages;
 mod client_obtain;
 mod client_process;
 mod client_rig;
+mod client_softwire;
 mod client_world;
 mod daemon;
 mod dora;
@@ -38,6 +39,10 @@ mod reply;
 mod setup;
 mod sharing;
 mod softwires;
+
+/// The home that the tests of the client's rules play in as well.
+#[path = "../netns/home.rs"]
+mod home;
 
 use std::{path::Path, process::ExitCode};
 
@@ -72,6 +77,7 @@ const SECTIONS: &[&[Case]] = &[
     client_obtain::CASES,
     client_keep::CASES,
     client_discovery::CASES,
+    client_softwire::CASES,
 ];
 
 fn main() -> ExitCode {
