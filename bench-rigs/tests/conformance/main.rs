@@ -16,6 +16,7 @@ mod client_obtain;
 mod client_process;
 mod client_rig;
 mod client_softwire;
+mod client_tunnel;
 mod client_world;
 mod daemon;
 mod dora;
@@ -78,6 +79,7 @@ const SECTIONS: &[&[Case]] = &[
     client_keep::CASES,
     client_discovery::CASES,
     client_softwire::CASES,
+    client_tunnel::CASES,
 ];
 
 fn main() -> ExitCode {
