@@ -63,25 +63,44 @@ fn query() -> impl Strategy<Value = Query> {
         )
 }
 
-/// A step: a query, perhaps with one octet spoiled.
+/// An Information-request that asks for servers.
+const INFORMATION: [u8; 10] = [11, 0xab, 0xcd, 0xef, 0, 6, 0, 2, 0, 88];
+
+/// A step: a query, perhaps with one octet spoiled, or now and then an Information-request.
 fn any_step() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![20 => query_step(), 1 => Just(step(0, 1, &INFORMATION))]
+}
+
+fn query_step() -> impl Strategy<Value = Vec<u8>> {
     let spoil = prop::option::weighted(0.1, (any::<prop::sample::Index>(), any::<u8>()));
-    (query(), 0..8_u8, spoil).prop_map(|(query, pause, spoil)| {
-        let mut payload = query.octets();
-        if let Some((at, octet)) = spoil {
-            let at = at.index(payload.len());
-            payload[at] = octet;
-        }
-        step(pause, u8::try_from(query.link).unwrap(), &payload)
-    })
+    let switches = prop_oneof![8 => Just(0), 1 => Just(engine::RICH)];
+    let softwire = prop::option::weighted(0.4, 1..4_u8);
+    (query(), 0..8_u8, spoil, switches, softwire).prop_map(
+        |(query, pause, spoil, switches, end)| {
+            let query = Query { softwire: end.map(|end| vec![end; 16]), ..query };
+            let mut payload = query.octets();
+            if let Some((at, octet)) = spoil {
+                let at = at.index(payload.len());
+                payload[at] = octet;
+            }
+            let mut step = step(pause, u8::try_from(query.link).unwrap(), &payload);
+            step[0] |= switches;
+            step
+        },
+    )
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3000) })]
 
     #[test]
-    fn no_sequence_of_datagrams_breaks_the_server(steps in vec(any_step(), 1..40)) {
-        engine::conversation(&steps.concat());
+    fn no_sequence_of_datagrams_breaks_the_server(
+        steps in vec(any_step(), 1..40),
+        switches in select(vec![0, engine::LENIENT, engine::RICH, engine::LENIENT | engine::RICH]),
+    ) {
+        let mut input = steps.concat();
+        input[0] |= switches;
+        engine::conversation(&input);
     }
 }
 

@@ -8,7 +8,7 @@ use std::{net::Ipv4Addr, net::Ipv6Addr, sync::Arc};
 
 use portlease::{
     engine::{
-        Engine, Verdict,
+        Engine, ReplyKind, Verdict,
         policy::{Policy, Reservation},
         remark::Remarks,
     },
@@ -151,6 +151,9 @@ impl Server {
             None => Answer::Done,
             Some(reply) => {
                 let octets = &out[..reply.length];
+                if reply.kind == ReplyKind::Information {
+                    return Answer::Information(octets.to_vec());
+                }
                 Answer::Reply(Received::of(octets, reply.port, reply.remarks))
             }
         }
@@ -213,6 +216,8 @@ pub enum Answer {
     /// Nothing, and something was done.
     Done,
     Reply(Received),
+    /// A Reply to an Information-request: its octets.
+    Information(Vec<u8>),
 }
 
 impl Answer {
