@@ -12,7 +12,6 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Requirement {
-    #[expect(dead_code, reason = "it is checked while it is read")]
     level: Level,
     text: String,
     source: String,
@@ -143,4 +142,28 @@ fn every_citation_names_a_requirement_and_an_rfc_that_it_comes_from() {
             );
         }
     }
+}
+
+/// What binds is cited in code; of recommendations and permissions a page of the manual may say what was decided.
+#[test]
+fn every_requirement_is_cited_where_it_is_kept_or_decided() {
+    let folders = [("userspace/src", "rs"), ("xdp-ebpf/src", "rs"), ("docs", "md")];
+    let cited: BTreeMap<String, bool> = folders
+        .iter()
+        .rev()
+        .flat_map(|(folder, extension)| citations_of(folder, extension))
+        .map(|citation| (citation.requirement, citation.place.contains(".rs:")))
+        .collect();
+    let uncited: Vec<String> = requirements()
+        .iter()
+        .filter(|(id, requirement)| {
+            let binding = matches!(requirement.level, Level::Must | Level::MustNot);
+            match cited.get(*id) {
+                None => true,
+                Some(in_code) => binding && !in_code,
+            }
+        })
+        .map(|(id, requirement)| format!("{id}: {} ({})", requirement.text, requirement.source))
+        .collect();
+    assert!(uncited.is_empty(), "no code says that it keeps\n{}", uncited.join("\n"));
 }

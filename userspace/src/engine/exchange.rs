@@ -50,7 +50,10 @@ impl Exchange<'_> {
         self.remarks.set(self.remarks.get().and(remark));
     }
 
-    /// Whether the client can use a shared address: it lists option 159 (RFC 7618 §8).
+    /// Whether the client can use a shared address: it lists option 159.
+    ///
+    /// req-S35 (RFC 7618 §8): who does not list it never hears it.
+    /// req-S36 (RFC 7618 §8): who lists it hears it with every shared address.
     pub(super) fn is_capable(&self) -> bool {
         self.message.requests(dhcpv4::OPTION_PORT_PARAMS)
     }
@@ -89,7 +92,9 @@ pub(super) type Scratch = [u8; 255];
 /// RFC 2132 §9.14: a type octet and at least one octet of identifier.
 const IDENTIFIER_LENGTH_MIN: usize = 2;
 
-/// Identifies the sender of `message` (RFC 2131 §4.2, RFC 4361 §6.4).
+/// Identifies the sender of `message`.
+///
+/// req-S60 (RFC 2131 §4.2): by its client identifier, octet for octet, or by its hardware address if it has none.
 pub(super) fn identify<'a>(
     secret: &IdentitySecret,
     message: &View<'a>,

@@ -83,6 +83,7 @@ pub(super) fn lease(
         rebinding_seconds: times.map(|(_, rebinding)| rebinding),
         client_identifier: exchange.message.client_identifier(),
         softwire: terms.softwire,
+        // req-S33 (RFC 7618 §6): an ACK of a shared address bears its port set, as the OFFER did.
         port_params: (psid_length != 0).then_some(PortParams { offset, psid_length, psid }),
     };
     let options = policy.options_of(terms.pool, terms.tuple);
@@ -104,7 +105,9 @@ pub(super) fn information(
     write(policy, exchange, &header, MessageType::Ack, essentials, options, out)
 }
 
-/// A NAK: nothing but who says it and to whom.
+/// A NAK.
+///
+/// req-S63 (RFC 2131 §4.3.1): nothing but who says it and to whom.
 pub(super) fn refusal(
     policy: &Policy,
     exchange: &Exchange<'_>,

@@ -91,12 +91,14 @@ impl From<Refusal> for Decision {
     }
 }
 
-/// RFC 2131 §4.3.2: of a client that we do not know we say nothing, unless we are the authority here.
+/// req-S68 (RFC 2131 §4.3.2): of a client that we do not know we say nothing, unless we are the authority here.
 fn unknown_client(engine: &Engine) -> Decision {
     if engine.policy.authoritative { Decision::Nak } else { Refusal::UnknownClient.into() }
 }
 
-/// An address that is no pool's here may be another server's lease.
+/// req-S69 (RFC 2131 §3.2): an address that is no pool's here may be another server's lease.
+///
+/// req-S70 (RFC 2131 §4.3.2): a rebinding client is refused only by the authority.
 fn not_ours(engine: &Engine) -> Decision {
     if engine.policy.authoritative { Decision::Nak } else { Refusal::NotOurAddress.into() }
 }
@@ -145,7 +147,7 @@ fn selecting(
         if !exchange.client.can_share {
             return Refusal::NoClientId.into();
         }
-        // Without option 159 in its list the ACK could not bear it (RFC 7618 §8).
+        // req-S35 (RFC 7618 §8): without option 159 in its list the ACK may not bear it.
         let served = exchange.is_capable()
             && (!engine.policy.ignore_159 || client.standing(at, exchange.now) == Standing::Active);
         if !served {

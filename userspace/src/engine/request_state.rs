@@ -17,7 +17,9 @@ pub(super) enum RequestState {
     Rebinding { address: Ipv4Addr },
 }
 
-/// Reads the state from options 54 and 50, `ciaddr` and the U flag, which alone tells renewing from rebinding.
+/// Reads the state from options 54 and 50, `ciaddr` and the U flag.
+///
+/// req-S6 (RFC 7341 §8): that flag alone tells renewing from rebinding.
 /// `None` if they contradict each other; `lenient` overlooks an option 50 that repeats `ciaddr`.
 pub(super) fn request_state(
     message: &View<'_>,

@@ -46,6 +46,8 @@ pub fn is_early(times: &Times, usual: u32, left: u32) -> bool {
 }
 
 /// T1 and T2 of a lease of `seconds`; `None` for one that never ends.
+///
+/// req-S72 (RFC 2131 §4.4.5): shares of what remains, not of what the lease once was.
 pub fn renewal_and_rebinding(seconds: u32) -> Option<(u32, u32)> {
     (seconds != NEVER).then_some((seconds / 2, seconds - seconds.div_ceil(8)))
 }

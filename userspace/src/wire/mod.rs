@@ -58,7 +58,9 @@ pub enum Malformed {
     BadOptionLength,
     /// A DHCPv4 option runs past the field that holds it (RFC 2131 §4.1).
     OptionOverrun,
-    /// No DHCP Message Type option: a BOOTP message (RFC 2131 §3).
+    /// No DHCP Message Type option.
+    ///
+    /// req-S20 (RFC 7341 §5): BOOTP messages may be carried, too; this server leaves them alone.
     NoMessageType,
     /// The DHCP Message Type is none that RFC 2132 §9.6 knows, or appears twice.
     BadMessageType,

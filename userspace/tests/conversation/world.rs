@@ -220,6 +220,7 @@ impl World {
                 let (text, reply) = match answer {
                     Answer::Silent(reason) => (format!("silent: {reason}"), None),
                     Answer::Done => ("silent: done".to_owned(), None),
+                    Answer::Information(_) => unreachable!("nobody asks for information"),
                     Answer::Reply(reply) => {
                         (self.describe_reply(&reply.octets), Some(reply.octets))
                     }

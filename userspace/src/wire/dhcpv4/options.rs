@@ -83,7 +83,9 @@ impl<'a> Iterator for Field<'a> {
     }
 }
 
-/// The pieces of all options of a message, in the order of RFC 3396 §5: `options`, `file`, `sname`.
+/// The pieces of all options of a message, in the order in which they are put together.
+///
+/// req-S77 (RFC 3396 §7): split options are one; overloaded fields follow `options`, first `file`, then `sname`.
 #[derive(Clone, Debug)]
 pub struct Options<'a> {
     current: Field<'a>,
