@@ -26,7 +26,8 @@ is [`reference.toml`](../bench-rigs/conformance/reference.toml), the list itself
 [`cases.toml`](../bench-rigs/conformance/cases.toml).
 
 \"cap\" is a client that lists option 159. V1 to V12 are the [messages](../userspace/tests/vectors) that all tests
-share, M1 to M12 the options 159 at the head of `cases.toml`. Where the source says \"decision\", the RFCs leave it open.
+share, M1 to M12 the options 159 at the head of `cases.toml`.
+Where the source says \"decision\", the RFCs leave it open.
 ";
 
 /// Results of one run, by case and column.
