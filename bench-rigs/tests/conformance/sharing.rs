@@ -28,8 +28,8 @@ pub const CASES: &[Case] = &[
     server("H13", a_site_with_as_much_as_it_may_have),
 ];
 
-/// Leases to 126 clients.
-fn fill(lab: &mut Lab) -> BTreeSet<Tuple> {
+/// Leases to 126 clients, in their order.
+fn fill(lab: &mut Lab) -> Vec<Tuple> {
     (1..=126)
         .map(|number| {
             let ack = lab.obtain(&Client::on(L1, number));
@@ -42,6 +42,11 @@ fn fill(lab: &mut Lab) -> BTreeSet<Tuple> {
 fn two_addresses_for_126_clients(bench: Bench) {
     let mut lab = bench.lab();
     let tuples = fill(&mut lab);
+    // RFC 7618 §10.1: nobody can tell the next one from the last.
+    let psid = |tuple: &Tuple| tuple.ports.unwrap().psid;
+    let follows = |pair: &&[Tuple]| psid(&pair[1]) == psid(&pair[0]) + 1;
+    assert!(tuples.windows(2).filter(follows).count() < 20, "one after the other: {tuples:?}");
+    let tuples: BTreeSet<Tuple> = tuples.into_iter().collect();
     assert_eq!(tuples.len(), 126, "all of them distinct");
     for last in [18, 19] {
         let of_address = tuples.iter().filter(|tuple| tuple.address.octets() == [192, 0, 2, last]);
