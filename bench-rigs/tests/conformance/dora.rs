@@ -197,6 +197,13 @@ fn another_server_was_chosen(bench: Bench) {
     assert_eq!(lab.silent(&other), ["not-our-server-id"]);
     assert_eq!(lab.offer(&two.discover_for(p1(19, 7))).tuple(), p1(19, 7));
     assert!(lab.durable_leases().is_empty());
+    // RFC 2131 §4.1: each of a server's own addresses is the server.
+    let mut lab = bench.lab_with(|setup| {
+        setup.set_toml("server.other-server-ids", r#"["198.51.100.254"]"#);
+    });
+    let offer = lab.offer(&one.discover_for(p1(19, 7)));
+    let former = one.select(&offer).set(54, &[198, 51, 100, 254]);
+    assert_eq!(lab.ack(&former).tuple(), p1(19, 7));
 }
 
 fn an_offer_without_its_ports(bench: Bench) {
