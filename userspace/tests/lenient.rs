@@ -5,7 +5,9 @@ mod common;
 use std::net::Ipv4Addr;
 
 use common::{Answer, L1, L3, L4, Query, SERVER_ID, Server};
-use portlease::engine::remark::Remark::{self, BadOverload, Moved, UnicastSelecting};
+use portlease::engine::remark::Remark::{
+    self, BadOverload, ClaimsAnothers, Moved, UnicastSelecting,
+};
 
 fn remarks(reply: &common::Received) -> Vec<Remark> {
     reply.remarks.iter().collect()
@@ -50,6 +52,62 @@ fn s64_messages_to_an_identifier_that_the_server_had_before_are_for_it() {
     let lease = server.send(&to_former(Query::select(1, L3, &offer))).ack();
     assert_eq!(lease.server_id, Some(SERVER_ID));
     assert!(matches!(server.send(&to_former(Query::release(1, L3, &lease))), Answer::Done));
+}
+
+#[test]
+fn n16_a_lease_that_is_not_extended_is_acknowledged_with_what_remains() {
+    let mut server = Server::with(|policy| policy.extend_leases = false);
+    let lease = server.obtain(1, L1);
+    let recorded = server.journal[0].expires();
+    for (passed, left) in [(600, 3000), (2400, 600), (590, 10)] {
+        server.advance(passed);
+        for request in [Query::renew, Query::rebind, Query::reboot] {
+            let ack = server.send(&request(1, L1, &lease)).ack();
+            assert_eq!((ack.tuple(), ack.lease_seconds), (lease.tuple(), Some(left)));
+            assert!(ack.renewal_seconds < ack.rebinding_seconds);
+            assert!(ack.rebinding_seconds < ack.lease_seconds);
+        }
+        let asking = Query { lease_seconds: Some(7200), ..Query::renew(1, L1, &lease) };
+        assert_eq!(server.send(&asking).ack().lease_seconds, Some(left));
+        // Nor by way of a DISCOVER.
+        let discover = Query { lease_seconds: Some(7200), ..Query::discover(1, L1) };
+        let offer = server.send(&discover).offer();
+        assert_eq!(offer.lease_seconds, Some(left));
+        assert_eq!(server.send(&Query::select(1, L1, &offer)).ack().lease_seconds, Some(left));
+    }
+    assert_eq!(server.journal.len(), 1);
+    // The client has moved: that is recorded, and nothing else.
+    let moved = Query { relayed: true, ..Query::renew(1, L1, &lease) };
+    assert_eq!(server.send(&moved).ack().lease_seconds, Some(10));
+    assert_eq!(server.journal[1].expires(), recorded);
+    server.advance(11);
+    for request in [Query::renew, Query::rebind, Query::reboot] {
+        server.send(&request(1, L1, &lease)).nak();
+    }
+    assert_eq!(server.obtain(1, L1).lease_seconds, Some(3600), "a new lease");
+}
+
+#[test]
+fn two_seconds_are_too_short_to_be_renewed() {
+    let mut server = Server::with(|policy| policy.extend_leases = false);
+    let lease = server.obtain(1, L1);
+    server.advance(3598);
+    let ack = server.send(&Query::renew(1, L1, &lease)).ack();
+    assert_eq!(ack.lease_seconds, Some(2));
+    assert_eq!((ack.renewal_seconds, ack.rebinding_seconds), (None, None));
+}
+
+#[test]
+fn whoever_claims_anothers_lease_is_refused_and_remarked() {
+    let mut server = Server::reference();
+    let (lease, others) = (server.obtain(1, L1), server.obtain(2, L1));
+    for client in [2, 3] {
+        let nak = server.send(&Query::renew(client, L1, &lease)).nak();
+        assert_eq!(remarks(&nak), [ClaimsAnothers]);
+    }
+    assert_eq!(server.active(), 2);
+    server.send(&Query::renew(1, L1, &lease)).ack();
+    server.send(&Query::renew(2, L1, &others)).ack();
 }
 
 #[test]

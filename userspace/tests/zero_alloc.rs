@@ -8,10 +8,11 @@ use std::{
     net::Ipv6Addr,
 };
 
-use common::{L1, L3, Query, Server, client_identifier, network, reference_pools};
+use common::{L1, L3, Query, SERVER_ID, Server, client_identifier, network, reference_pools};
 use portlease::{
     engine::{
         Verdict,
+        options::OptionSet,
         policy::{Information, Reservation, ReservedFor, Softwire},
     },
     lease::{
@@ -22,6 +23,7 @@ use portlease::{
     },
     wire::{
         datagram::Datagram,
+        dhcpv4::MessageType,
         dhcpv6::{self, RelayForward},
         writer::Writer,
     },
@@ -101,6 +103,25 @@ fn newcomer() -> Life {
     Life { source: network(L1), messages: vec![w.written().to_vec()] }
 }
 
+/// A client that asks for options only, of which it can read some, through a DHCPv4 relay; and one that wants to keep
+/// what it does not have.
+fn asker() -> Life {
+    let agent = vec![1, 4, b'g', b'e', b'-', b'0'];
+    let inform = |size: u16| Query {
+        ciaddr: "203.0.113.10".parse().unwrap(),
+        parameter_list: vec![43, 3, 1, 6, 6, 51, 224],
+        extra: vec![(57, size.to_be_bytes().to_vec()), (82, agent.clone())],
+        ..Query::new(MessageType::Inform, 200, L3)
+    };
+    let stranger = Query {
+        requested: Some("192.0.2.1".parse().unwrap()),
+        server_id: Some(SERVER_ID),
+        ..Query::new(MessageType::Request, 201, L3)
+    };
+    let queries = [inform(576), inform(1500), stranger];
+    Life { source: network(L3), messages: queries.iter().map(Query::octets).collect() }
+}
+
 /// A server that does everything that can be configured.
 fn busy_server() -> Server {
     let address = "192.0.2.19".parse().unwrap();
@@ -119,6 +140,9 @@ fn busy_server() -> Server {
     Server::featuring(&reference_pools(), features, |policy| {
         let relay = "2001:db8::b1".parse().unwrap();
         policy.sites.queries_per_second = 1_000_000_000;
+        let options = [(1, vec![255; 4]), (3, vec![1; 4]), (6, vec![2; 8]), (43, vec![3; 300])];
+        policy.pool_options = vec![OptionSet::new(options.clone()); 5];
+        policy.links.iter_mut().for_each(|link| link.options = OptionSet::new(options.clone()));
         policy.reservations = reservations.to_vec();
         policy.softwire = Some(Softwire {
             border_relays: vec![relay],
@@ -136,7 +160,28 @@ fn a_million_answers_allocate_nothing() {
 
 #[test]
 fn nor_do_answers_of_a_server_that_does_everything() {
-    answer_a_million(busy_server(), &[newcomer()]);
+    answer_a_million(busy_server(), &[newcomer(), asker()]);
+}
+
+#[test]
+fn declines_allocate_nothing() {
+    let mut server = Server::reference();
+    let mut declines = Vec::new();
+    for client in 1..=4 {
+        let lease = server.obtain(client, L1);
+        let select = Query::select(client, L1, &lease);
+        let decline = Query { kind: MessageType::Decline, parameter_list: Vec::new(), ..select };
+        declines.push((decline.octets(), decline.source()));
+    }
+    let mut out = [0; 1500];
+    let before = CALLS.with(Cell::get);
+    for (sequence, (payload, peer)) in (100..).zip(&declines) {
+        let (peer, promise) = (*peer, Promise { lane: LaneId(0), sequence });
+        let datagram = Datagram { peer, peer_port: 546, local: peer, interface: 1, payload };
+        let verdict = server.engine.answer(server.now, &datagram, promise, &mut out);
+        assert!(matches!(verdict, Verdict::Promise { reply: None, .. }));
+    }
+    assert_eq!(CALLS.with(Cell::get) - before, 0, "calls of the allocator");
 }
 
 fn answer_a_million(mut server: Server, others: &[Life]) {

@@ -5,10 +5,10 @@ use std::net::Ipv6Addr;
 use super::{
     Engine, Verdict,
     exchange::Exchange,
+    objection::{Objection, nak},
     policy::SoftwireConflict,
     reason::{Reason, Refusal},
     reply::{self, Terms},
-    request::nak,
     times,
 };
 use crate::{
@@ -43,12 +43,12 @@ pub(super) fn commit(
     out: &mut [u8],
 ) -> Result<Verdict, Reason> {
     if client.is_barred_from(at) {
-        return nak(engine, exchange, out);
+        return nak(engine, exchange, Objection::Taken, out);
     }
     for _ in 0..ATTEMPTS {
         let softwire = softwire(engine, exchange, client);
         match softwire {
-            Softwire::Refused => return nak(engine, exchange, out),
+            Softwire::Refused => return nak(engine, exchange, Objection::SoftwireTaken, out),
             Softwire::Dropped => break,
             Softwire::New(_) | Softwire::Kept(_) => {}
         }
@@ -56,7 +56,8 @@ pub(super) fn commit(
             Ok(verdict) => return Ok(verdict),
             Err(GrantError::SoftwireTaken) => {}
             // req-S67 (RFC 2131 §3.1): what is requested cannot be satisfied.
-            Err(GrantError::Taken | GrantError::SiteFull) => return nak(engine, exchange, out),
+            Err(GrantError::Taken) => return nak(engine, exchange, Objection::Taken, out),
+            Err(GrantError::SiteFull) => return nak(engine, exchange, Objection::SiteFull, out),
             Err(GrantError::TableFull) => return Err(Refusal::TableFull.into()),
             Err(GrantError::Crowded) => return Err(Refusal::MovesExhausted.into()),
         }
@@ -111,43 +112,53 @@ fn grant(
     out: &mut [u8],
 ) -> Result<Result<Verdict, GrantError>, Reason> {
     let tuple = engine.leases.pools().tuple_of(at);
-    let usual = times::granted_seconds(&engine.policy.times, exchange.message.lease_seconds());
+    let term = Term::of(engine, exchange, client, at);
     let (new, told) = match *softwire {
         Softwire::New(address) => (Some(address), Some(address)),
         Softwire::Kept(address) => (None, address),
         Softwire::Refused | Softwire::Dropped => (None, None),
     };
-    let early = early_seconds(engine, exchange, client, at, usual).filter(|_| new.is_none());
-    let seconds = early.unwrap_or(usual);
     // req-S91 (RFC 8539 §8): every ACK of a lease that has one bears it.
-    let terms = Terms { pool: at.pool, tuple, seconds, softwire: told };
+    let terms = Terms { pool: at.pool, tuple, seconds: term.seconds, softwire: told };
     let reply = reply::lease(&engine.policy, exchange, MessageType::Ack, terms, out)?;
-    if early.is_some() {
+    if term.is_recorded && new.is_none() {
         return Ok(Ok(Verdict::Reply(reply)));
     }
     // req-S65 (RFC 2131 §3.1): the reply waits until the record of the binding is durable.
-    let expires = times::recorded_expiry(exchange.now, usual);
     // req-S90 (RFC 8539 §8): it is stored with the lease, and recorded with it.
     let holder = Holder { softwire: new, ..exchange.holder() };
-    let granted = client.grant(at, expires, &holder, exchange.promise, exchange.now);
+    let granted = client.grant(at, term.expires, &holder, exchange.promise, exchange.now);
     Ok(granted.map(|granted| Verdict::Promise { records: granted.records, reply: Some(reply) }))
 }
 
-/// What the recorded lease still allows to promise, if it is young enough to be answered out of its record: a
-/// repeated REQUEST, or a renewal long before its time. Nothing but the expiry may differ, and the record must be
-/// durable.
-fn early_seconds(
-    engine: &Engine,
-    exchange: &Exchange<'_>,
-    client: &Client<'_>,
-    at: Location,
-    usual: u32,
-) -> Option<u32> {
-    let binding = client.binding(exchange.now)?;
-    let same = binding.at == at
-        && binding.holding == Holding::Active
-        && binding.source == exchange.source
-        && engine.leases.keeps(binding.promise);
-    let left = times::promised_seconds(exchange.now, binding.expires);
-    (same && times::is_early(&engine.policy.times, usual, left)).then(|| left.min(usual))
+/// How long a lease is.
+struct Term {
+    /// What the client is told.
+    seconds: u32,
+    /// What the record says.
+    expires: u32,
+    /// It says so already, and is durable: nothing but the expiry of a new one would differ.
+    is_recorded: bool,
+}
+
+impl Term {
+    /// The time of a lease of `at`: what the client asks for within the bounds, from now on. Or what remains of the
+    /// lease that it has, if that is so young that it needs no new record, or if leases are not extended (RFC 2131
+    /// §4.3.2).
+    ///
+    /// A repeated REQUEST is one of a young lease.
+    fn of(engine: &Engine, exchange: &Exchange<'_>, client: &Client<'_>, at: Location) -> Term {
+        let (policy, now) = (&engine.policy, exchange.now);
+        let usual = times::granted_seconds(&policy.times, exchange.message.lease_seconds());
+        let expires = times::recorded_expiry(now, usual);
+        let anew = Term { seconds: usual, expires, is_recorded: false };
+        let Some(lease) = client.binding(now) else { return anew };
+        let Some(left) = times::seconds_left(Some(lease), at, now) else { return anew };
+        let same = lease.source == exchange.source && engine.leases.keeps(lease.promise);
+        let young = times::is_early(&policy.times, usual, left);
+        if policy.extend_leases && !(same && young) {
+            return anew;
+        }
+        Term { seconds: left.min(usual), expires: lease.expires, is_recorded: same }
+    }
 }

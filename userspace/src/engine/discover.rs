@@ -163,13 +163,11 @@ fn offered_seconds(
     offer: &Offer,
 ) -> u32 {
     let asked = exchange.message.lease_seconds();
-    let active = client
-        .binding(exchange.now)
-        .filter(|binding| binding.at == offer.at && binding.holding == Holding::Active);
-    match active {
-        Some(binding) if asked.is_none() => {
-            times::promised_seconds(exchange.now, binding.expires).max(LEASE_SECONDS_MIN)
-        }
-        _ => times::granted_seconds(&engine.policy.times, asked),
+    let granted = times::granted_seconds(&engine.policy.times, asked);
+    let left = times::seconds_left(client.binding(exchange.now), offer.at, exchange.now);
+    match left {
+        Some(left) if !engine.policy.extend_leases => granted.min(left),
+        Some(left) if asked.is_none() => left.max(LEASE_SECONDS_MIN),
+        _ => granted,
     }
 }

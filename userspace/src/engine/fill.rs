@@ -8,9 +8,9 @@ use std::net::Ipv6Addr;
 use super::{exchange::Exchange, options::OptionSet, remark::Remark};
 use crate::wire::{
     dhcpv4::{
-        self, OPTION_CLIENT_ID, OPTION_LEASE_TIME, OPTION_PORT_PARAMS, OPTION_REBINDING_TIME,
-        OPTION_RELAY_INFORMATION, OPTION_RENEWAL_TIME, OPTION_ROUTER, OPTION_SOFTWIRE_SOURCE,
-        OPTION_SUBNET_MASK, Value,
+        self, OPTION_CLIENT_ID, OPTION_LEASE_TIME, OPTION_MESSAGE, OPTION_PORT_PARAMS,
+        OPTION_REBINDING_TIME, OPTION_RELAY_INFORMATION, OPTION_RENEWAL_TIME, OPTION_ROUTER,
+        OPTION_SOFTWIRE_SOURCE, OPTION_SUBNET_MASK, Value,
     },
     portparams::PortParams,
     writer::Writer,
@@ -38,16 +38,19 @@ pub(super) struct Essentials<'a> {
     pub lease_seconds: Option<u32>,
     pub renewal_seconds: Option<u32>,
     pub rebinding_seconds: Option<u32>,
+    /// Why a NAK says no.
+    pub message: Option<&'static str>,
     pub client_identifier: Option<Value<'a>>,
     pub softwire: Option<Ipv6Addr>,
     pub port_params: Option<PortParams>,
 }
 
 /// The order of those that the client does not ask for.
-const ESSENTIAL_CODES: [u8; 6] = [
+const ESSENTIAL_CODES: [u8; 7] = [
     OPTION_LEASE_TIME,
     OPTION_RENEWAL_TIME,
     OPTION_REBINDING_TIME,
+    OPTION_MESSAGE,
     OPTION_CLIENT_ID,
     OPTION_SOFTWIRE_SOURCE,
     OPTION_PORT_PARAMS,
@@ -60,7 +63,8 @@ impl Essentials<'_> {
         let fours = times.iter().flatten().count() + usize::from(self.port_params.is_some());
         let identifier = self.client_identifier.as_ref().map_or(0, |value| length(value.len()));
         let softwire = self.softwire.map_or(0, |_| length(size_of::<Ipv6Addr>()));
-        fours * length(size_of::<u32>()) + identifier + softwire
+        let message = self.message.map_or(0, |text| length(text.len()));
+        fours * length(size_of::<u32>()) + identifier + softwire + message
     }
 
     /// Writes the one with this code. False if there is none, or it has been written.
@@ -76,6 +80,10 @@ impl Essentials<'_> {
                     .take()
                     .map(|params| dhcpv4::put_port_params(w, params))
                     .is_some();
+            }
+            OPTION_MESSAGE => {
+                let text = self.message.take();
+                return text.map(|text| dhcpv4::put_option(w, code, text.as_bytes())).is_some();
             }
             OPTION_CLIENT_ID => {
                 let identifier = self.client_identifier.take();

@@ -12,6 +12,7 @@ mod exchange;
 mod fill;
 mod inform;
 mod information;
+mod objection;
 pub mod options;
 pub mod policy;
 mod rate;

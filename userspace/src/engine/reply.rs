@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::{
     exchange::Exchange,
     fill::{self, Essentials},
+    objection::Objection,
     options::{NO_OPTIONS, OptionSet},
     policy::Policy,
     reason::Refusal,
@@ -81,6 +82,7 @@ pub(super) fn lease(
         lease_seconds: Some(terms.seconds),
         renewal_seconds: times.map(|(renewal, _)| renewal),
         rebinding_seconds: times.map(|(_, rebinding)| rebinding),
+        message: None,
         client_identifier: exchange.message.client_identifier(),
         softwire: terms.softwire,
         // req-S33 (RFC 7618 §6): an ACK of a shared address bears its port set, as the OFFER did.
@@ -107,15 +109,16 @@ pub(super) fn information(
 
 /// A NAK.
 ///
-/// req-S63 (RFC 2131 §4.3.1): nothing but who says it and to whom.
+/// req-S63 (RFC 2131 §4.3.1, RFC 3046 §2.2): nothing but who says it, to whom and why, and what a relay has added.
 pub(super) fn refusal(
     policy: &Policy,
     exchange: &Exchange<'_>,
+    objection: Objection,
     out: &mut [u8],
 ) -> Result<Reply, Refusal> {
     let nobody = Ipv4Addr::UNSPECIFIED;
     let header = header(exchange, MessageType::Nak, nobody, nobody);
-    let essentials = identity(exchange);
+    let essentials = Essentials { message: Some(objection.text()), ..identity(exchange) };
     write(policy, exchange, &header, MessageType::Nak, essentials, &NO_OPTIONS, out)
 }
 

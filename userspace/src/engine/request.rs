@@ -6,11 +6,12 @@ use super::{
     Engine, Verdict,
     commit::commit,
     exchange::Exchange,
+    objection::{Objection, nak},
     policy::BindSource,
     reason::{Reason, Refusal},
     remark::Remark,
-    reply,
     request_state::{RequestState, request_state},
+    times,
 };
 use crate::{
     lease::{
@@ -27,7 +28,7 @@ enum Decision {
     /// Lease this tuple to the client, whether it has it already or not.
     Grant(Location),
     /// The client's notion of its lease is wrong, and we are the one to say so.
-    Nak,
+    Nak(Objection),
     /// Not ours to answer.
     Silent(Refusal),
 }
@@ -62,6 +63,7 @@ pub(super) fn answer(
             pools.locate(address).map_or(exchange.link, |pool| pools.link_of(pool))
         }
     };
+    let selects = matches!(state, RequestState::Selecting { .. });
     let mut client = engine.lock(exchange, link);
     let decision = match state {
         RequestState::Selecting { server_id, address } => {
@@ -79,8 +81,11 @@ pub(super) fn answer(
         }
     };
     match decision {
+        Decision::Grant(at) if !selects && !may_go_on(engine, exchange, &client, at) => {
+            nak(engine, exchange, Objection::Over, out)
+        }
         Decision::Grant(at) => commit(engine, exchange, &mut client, at, out),
-        Decision::Nak => nak(engine, exchange, out),
+        Decision::Nak(objection) => nak(engine, exchange, objection, out),
         Decision::Silent(refusal) => Err(refusal.into()),
     }
 }
@@ -93,14 +98,22 @@ impl From<Refusal> for Decision {
 
 /// req-S68 (RFC 2131 §4.3.2): of a client that we do not know we say nothing, unless we are the authority here.
 fn unknown_client(engine: &Engine) -> Decision {
-    if engine.policy.authoritative { Decision::Nak } else { Refusal::UnknownClient.into() }
+    if engine.policy.authoritative {
+        Decision::Nak(Objection::UnknownClient)
+    } else {
+        Refusal::UnknownClient.into()
+    }
 }
 
 /// req-S69 (RFC 2131 §3.2): an address that is no pool's here may be another server's lease.
 ///
 /// req-S70 (RFC 2131 §4.3.2): a rebinding client is refused only by the authority.
 fn not_ours(engine: &Engine) -> Decision {
-    if engine.policy.authoritative { Decision::Nak } else { Refusal::NotOurAddress.into() }
+    if engine.policy.authoritative {
+        Decision::Nak(Objection::WrongNetwork)
+    } else {
+        Refusal::NotOurAddress.into()
+    }
 }
 
 /// RFC 7618 §8.1: where only shared addresses are, a request without option 159 in its list is discarded.
@@ -139,9 +152,13 @@ fn selecting(
         return Refusal::No159InPrl.into();
     }
     let pools = engine.leases.pools();
-    let Named::Slot(at) = named(pools, exchange, address) else { return Decision::Nak };
+    let at = match named(pools, exchange, address) {
+        Named::Slot(at) => at,
+        Named::Bare | Named::Invalid => return Decision::Nak(Objection::NoPorts),
+        Named::NoSlot | Named::Elsewhere => return Decision::Nak(Objection::NoSuchTuple),
+    };
     if pools.link_of(at.pool) != exchange.link {
-        return Decision::Nak;
+        return Decision::Nak(Objection::NoSuchTuple);
     }
     if pools.get(at.pool).geometry().is_shared() {
         if !exchange.client.can_share {
@@ -151,7 +168,7 @@ fn selecting(
         let served = exchange.is_capable()
             && (!engine.policy.ignore_159 || client.standing(at, exchange.now) == Standing::Active);
         if !served {
-            return Decision::Nak;
+            return Decision::Nak(Objection::Incapable);
         }
     }
     Decision::Grant(at)
@@ -191,12 +208,13 @@ fn init_reboot(
             if binding.holding == Holding::Active && binding.source != exchange.source {
                 match engine.policy.bind_source {
                     BindSource::Log => exchange.remark(Remark::Moved),
-                    BindSource::Nak => return Decision::Nak,
+                    BindSource::Nak => return Decision::Nak(Objection::Moved),
                 }
             }
             Decision::Grant(at)
         }
-        _ => Decision::Nak,
+        Named::Bare | Named::Invalid => Decision::Nak(Objection::NoPorts),
+        Named::Slot(_) | Named::NoSlot | Named::Elsewhere => Decision::Nak(Objection::AnotherLease),
     }
 }
 
@@ -228,20 +246,34 @@ fn extending(
             _ if owned.is_none() && is_reserved(engine, exchange, client, at) => {
                 Decision::Grant(at)
             }
-            Some(_) => Decision::Nak,
-            None if client.standing(at, exchange.now) == Standing::Taken => Decision::Nak,
+            _ if client.standing(at, exchange.now) == Standing::Taken => {
+                if binding.is_none() && exchange.client.hardware {
+                    // req-S60 (RFC 2131 §4.2): it may be the client's own, under the identifier that is missing here.
+                    return unknown_client(engine);
+                }
+                exchange.remark(Remark::ClaimsAnothers);
+                Decision::Nak(Objection::Taken)
+            }
+            Some(_) => Decision::Nak(Objection::AnotherLease),
             None => unknown_client(engine),
         },
         Named::Bare => match owned {
             Some(binding) if engine.policy.accept_renew_without_159 => Decision::Grant(binding.at),
-            _ if binding.is_some() => Decision::Nak,
+            _ if binding.is_some() => Decision::Nak(Objection::NoPorts),
             _ => unknown_client(engine),
         },
-        Named::NoSlot if binding.is_some() => Decision::Nak,
-        Named::Invalid if owned.is_some() => Decision::Nak,
+        Named::NoSlot if binding.is_some() => Decision::Nak(Objection::AnotherLease),
+        Named::Invalid if owned.is_some() => Decision::Nak(Objection::NoPorts),
         Named::Invalid => Refusal::BadPortParams.into(),
         Named::NoSlot | Named::Elsewhere => unknown_client(engine),
     }
+}
+
+/// Whether a client that does not come for a new lease may have `at`: always, where leases are extended; otherwise only
+/// as long as what it was promised runs.
+fn may_go_on(engine: &Engine, exchange: &Exchange<'_>, client: &Client<'_>, at: Location) -> bool {
+    let left = || times::seconds_left(client.binding(exchange.now), at, exchange.now);
+    engine.policy.extend_leases || left().is_some()
 }
 
 /// Whether this tuple is reserved for the client, which knows of it though there may be no record, and can use it. A
@@ -259,12 +291,4 @@ fn is_reserved(
 
 fn is_shared(binding: &Binding) -> bool {
     binding.tuple.psid_length != 0
-}
-
-pub(super) fn nak(
-    engine: &Engine,
-    exchange: &Exchange<'_>,
-    out: &mut [u8],
-) -> Result<Verdict, Reason> {
-    Ok(Verdict::Reply(reply::refusal(&engine.policy, exchange, out)?))
 }

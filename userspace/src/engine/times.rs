@@ -2,6 +2,8 @@
 
 use super::policy::Times;
 use crate::lease::{
+    client::{Binding, Holding},
+    pools::Location,
     record::NEVER,
     rules::{Rule, holds},
     stamp::Now,
@@ -45,11 +47,18 @@ pub fn is_early(times: &Times, usual: u32, left: u32) -> bool {
     left > 0 && passed * 100 < u64::from(usual) * u64::from(times.early_renewal_percent)
 }
 
-/// T1 and T2 of a lease of `seconds`; `None` for one that never ends.
+/// What the client may still be promised of the lease that it has of `at`; `None` if that is over.
+pub fn seconds_left(binding: Option<Binding>, at: Location, now: Now) -> Option<u32> {
+    let lease = binding.filter(|lease| lease.at == at && lease.holding == Holding::Active)?;
+    Some(promised_seconds(now, lease.expires)).filter(|left| *left > 0)
+}
+
+/// T1 and T2 of a lease of `seconds`; `None` for one that never ends, or that is too short to be renewed in time.
 ///
-/// req-S72 (RFC 2131 §4.4.5): shares of what remains, not of what the lease once was.
+/// req-S72 (RFC 2131 §4.4.5): they follow the time that remains.
 pub fn renewal_and_rebinding(seconds: u32) -> Option<(u32, u32)> {
-    (seconds != NEVER).then_some((seconds / 2, seconds - seconds.div_ceil(8)))
+    let times = (seconds / 2, seconds - seconds.div_ceil(8));
+    (seconds != NEVER && times.0 < times.1).then_some(times)
 }
 
 #[cfg(test)]
@@ -98,7 +107,8 @@ mod tests {
     fn renewal_comes_before_rebinding_before_the_end() {
         assert_eq!(renewal_and_rebinding(3600), Some((1800, 3150)));
         assert_eq!(renewal_and_rebinding(NEVER), None);
-        for seconds in LEASE_SECONDS_MIN..5000 {
+        assert_eq!(renewal_and_rebinding(2), None);
+        for seconds in 3..5000 {
             let (renewal, rebinding) = renewal_and_rebinding(seconds).unwrap();
             assert!(renewal < rebinding && rebinding < seconds);
         }
