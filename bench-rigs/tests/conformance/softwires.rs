@@ -11,7 +11,15 @@ use crate::{
     reply::Reply,
 };
 
-pub const CASES: &[Case] = &[server("W01", a_query_for_the_ends_of_softwires)];
+pub const CASES: &[Case] = &[
+    server("W01", a_query_for_the_ends_of_softwires),
+    server("W02", a_request_that_says_where_its_softwire_begins),
+    server("W03", another_address_at_a_renewal),
+    server("W04", another_address_too_soon).remark("an ACK with the old one"),
+    server("W05", an_address_of_somebody_elses),
+    server("W06", an_address_of_somebody_elses_at_a_renewal),
+    server("W07", two_softwires_to_one_address),
+];
 
 /// Option 109.
 const SOFTWIRE: u8 = 109;
