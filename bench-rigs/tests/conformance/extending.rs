@@ -24,6 +24,7 @@ pub const CASES: &[Case] = &[
     server("N13", renewing_with_another_offset),
     server("N14", renewing_by_another_way),
     server("N15", renewing_a_whole_address),
+    server("N16", renewing_where_nothing_is_extended),
     server("N17", renewing_early),
     server("N18", renewing_without_an_identifier),
 ];
