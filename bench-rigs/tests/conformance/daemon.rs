@@ -19,7 +19,7 @@ use portlease::{
 use tempfile::TempDir;
 
 use crate::{
-    lab::{Backend, Outcome, REMARKS, Sent},
+    lab::{Backend, Outcome, Sent, remark_names},
     packet::Datagram,
     setup::Setup,
 };
@@ -194,7 +194,7 @@ impl Backend for DaemonBackend {
             own.cloned().collect()
         };
         let counted = among(&reasons().collect::<Vec<_>>());
-        Outcome { sent, counted, remarks: among(REMARKS) }
+        Outcome { sent, counted, remarks: among(&remark_names().collect::<Vec<_>>()) }
     }
 
     fn state(&mut self) -> Vec<String> {

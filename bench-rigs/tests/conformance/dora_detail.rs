@@ -1,8 +1,10 @@
 //! D19-D35: what a REQUEST may lack, options and times of replies, identities, and what survives a crash.
 
+use portlease::engine::remark::Remark;
+
 use crate::{
     dora::{assert_of_p1, p1},
-    lab::{Bench, OPTIONS_OMITTED},
+    lab::Bench,
     query::{Client, L1, L2, L3},
     registry::{Case, TIME, engine_only, server},
 };
@@ -207,7 +209,7 @@ fn more_options_than_there_is_room_for(bench: Bench) {
         |query: crate::query::Query| query.parameters(&list).set(57, &576_u16.to_be_bytes());
     let offer = lab.offer(&with_limit(client.discover()));
     let (ack, remarks) = lab.send_and_count(&with_limit(client.select(&offer))).unwrap();
-    assert_eq!(remarks, [(OPTIONS_OMITTED.to_owned(), 1)]);
+    assert_eq!(remarks, [(Remark::OptionsOmitted.name().to_owned(), 1)]);
     for reply in [offer, ack] {
         assert!(reply.message_length <= 576 - 28, "{} octets", reply.message_length);
         assert!([51, 53, 54, 58, 59, 61, 159].iter().all(|code| reply.has(*code)));

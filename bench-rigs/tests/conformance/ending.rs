@@ -65,6 +65,11 @@ fn a_release_without_ports(bench: Bench) {
     let lease = leased(&mut lab, &client);
     lab.expect_discard("release-mismatch", &client.release(lease).without(159));
     lab.assert_holds(&client, lease);
+
+    let mut lenient = bench.lab_with(|setup| setup.set("policy.release-without-159", "accept"));
+    let lease = leased(&mut lenient, &client);
+    assert!(lenient.silent(&client.release(lease).without(159)).is_empty());
+    assert!(lenient.active().is_empty());
 }
 
 fn a_release_to_another_server(bench: Bench) {

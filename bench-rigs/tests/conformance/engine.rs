@@ -24,7 +24,7 @@ use portlease::{
 use tempfile::TempDir;
 
 use crate::{
-    lab::{Backend, Outcome, REMARKS, Sent, Store},
+    lab::{Backend, Outcome, Sent, Store, remark_names},
     packet::Datagram,
     setup::Setup,
 };
@@ -100,7 +100,7 @@ fn remarks(count: impl FnOnce(&Counters)) -> BTreeMap<String, u64> {
     let (counters, mut snapshot) = (Counters::default(), Snapshot::default());
     count(&counters);
     snapshot.add_worker(&counters);
-    let values = REMARKS.iter().map(|name| ((*name).to_owned(), snapshot.get(name)));
+    let values = remark_names().map(|name| (name.to_owned(), snapshot.get(name)));
     values.filter(|(_, value)| *value > 0).collect()
 }
 

@@ -18,7 +18,7 @@ pub const CASES: &[Case] = &[
     server("N07", renewing_an_address_of_nobody),
     server("N08", rebinding_an_address_of_nobody_at_an_authority),
     server("N09", renewing_with_a_server_identifier),
-    server("N10", renewing_with_a_requested_address).remark("lenient, if 50 repeats ciaddr"),
+    server("N10", renewing_with_a_requested_address),
     engine_only("N11", TIME, renewing_too_late),
     engine_only("N12", TIME, renewing_what_is_somebody_elses_now),
     server("N13", renewing_with_another_offset),
@@ -144,6 +144,12 @@ fn renewing_with_a_requested_address(bench: Bench) {
     assert_eq!(lab.ack(&same).tuple(), lease);
     let other = client.renew(lease).set(50, &[192, 0, 2, 200]);
     lab.expect_discard("bad-request", &other);
+
+    let mut strict = bench.lab_with(|setup| setup.set("policy.renew-with-50", "ignore"));
+    let lease = strict.obtain(&client).tuple();
+    let same = client.renew(lease).set(50, &lease.address.octets());
+    strict.expect_discard("bad-request", &same);
+    strict.ack(&client.renew(lease));
 }
 
 fn renewing_too_late(bench: Bench) {

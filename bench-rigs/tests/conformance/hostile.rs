@@ -2,11 +2,13 @@
 
 use std::time::Instant;
 
+use portlease::engine::remark::Remark;
+
 use crate::{
     dora::{assert_of_p1, p1},
     dora_detail::{MANY, configure_many},
     encoding::vectors,
-    lab::{Bench, Lab, STRANGE_PEER},
+    lab::{Bench, Lab},
     packet::{Datagram, Level, QUERY},
     query::{Client, L1, L3, Query},
     registry::{Case, TIME, engine_only, server},
@@ -212,12 +214,12 @@ fn relays_that_do_not_know_their_client(bench: Bench) {
         let query = Client::on(L1, number).behind(vec![relay]).discover();
         let (offer, remarks) = lab.send_and_count(&query).expect("an answer to the relay");
         assert_of_p1(&offer);
-        assert_eq!(remarks, [(STRANGE_PEER.to_owned(), 1)]);
+        assert_eq!(remarks, [(Remark::StrangePeer.name().to_owned(), 1)]);
         assert_eq!(offer.relays[0].peer, peer.parse::<std::net::Ipv6Addr>().unwrap());
     }
     if bench == Bench::Daemon {
         lab.wait(2);
-        assert!(lab.log().contains(STRANGE_PEER), "a remark in: {}", lab.log());
+        assert!(lab.log().contains(Remark::StrangePeer.name()), "a remark in: {}", lab.log());
     }
 }
 

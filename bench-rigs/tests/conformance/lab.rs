@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeMap, net::Ipv6Addr};
 
-use portlease::lease::record::{Record, State};
+use portlease::{
+    engine::remark::Remark,
+    lease::record::{Record, State},
+};
 
 use crate::{
     daemon::DaemonBackend,
@@ -64,13 +67,10 @@ pub struct Sent {
     pub payload: Vec<u8>,
 }
 
-/// Counters of what is remarkable about a reply.
-pub const REMARKS: &[&str] =
-    &[OPTIONS_OMITTED, RELAY_INFORMATION_OMITTED, SOURCE_CHANGED, STRANGE_PEER];
-pub const SOURCE_CHANGED: &str = "source-changed";
-pub const STRANGE_PEER: &str = "strange-peer-address";
-pub const OPTIONS_OMITTED: &str = "options-omitted";
-pub const RELAY_INFORMATION_OMITTED: &str = "relay-info-omitted";
+/// Names of the counters of what is remarkable about a query or its reply.
+pub fn remark_names() -> impl Iterator<Item = &'static str> {
+    Remark::ALL.iter().map(|remark| remark.name()).chain(["tuples-declined"])
+}
 
 /// What came of a datagram.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

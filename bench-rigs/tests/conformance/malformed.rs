@@ -1,5 +1,7 @@
 //! B01-B19, B25, B30, B35: octets that are no sound message, and what is tolerated.
 
+use portlease::engine::remark::Remark;
+
 use crate::{
     dora::{assert_of_p1, p1},
     lab::Bench,
@@ -161,7 +163,9 @@ fn overloads_that_are_none(bench: Bench) {
         let mut query = discover().set(52, value);
         query.message.file[..4].copy_from_slice(&[53, 1, 3, 255]);
         query.message.sname[..4].copy_from_slice(&[53, 1, 3, 255]);
-        assert_of_p1(&lab.offer(&query));
+        let (offer, remarks) = lab.send_and_count(&query).expect("an OFFER");
+        assert_of_p1(&offer);
+        assert_eq!(remarks, [(Remark::BadOverload.name().to_owned(), 1)]);
     }
 }
 

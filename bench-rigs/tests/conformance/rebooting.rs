@@ -1,8 +1,10 @@
 //! I01-I09: clients that restart with the lease that they remember.
 
+use portlease::engine::remark::Remark;
+
 use crate::{
     dora::p1,
-    lab::{Bench, SOURCE_CHANGED},
+    lab::Bench,
     packet::{ACK, INTERFACE_ID, Level, Tuple},
     query::{Client, L1, L2, address},
     registry::{Case, TIME, engine_only, server},
@@ -96,11 +98,11 @@ fn another_source(bench: Bench) {
     let lease = lab.obtain(&client).tuple();
     let (ack, remarks) = lab.send_and_count(&moved.reboot(lease)).expect("an ACK");
     assert_eq!((ack.kind(), ack.tuple()), (ACK, lease));
-    assert_eq!(remarks, [(SOURCE_CHANGED.to_owned(), 1)]);
+    assert_eq!(remarks, [(Remark::Moved.name().to_owned(), 1)]);
     assert_eq!(lab.durable(lease).unwrap().source, moved.source);
     if bench == Bench::Daemon {
         lab.wait(2);
-        assert!(lab.log().contains(SOURCE_CHANGED), "a remark in: {}", lab.log());
+        assert!(lab.log().contains(Remark::Moved.name()), "a remark in: {}", lab.log());
     }
 }
 

@@ -1,9 +1,11 @@
 //! R01-R20: relays, what goes back through them, and where a client is.
 
+use portlease::engine::remark::Remark;
+
 use crate::{
     dora::{assert_of_p1, p1},
     encoding::vectors,
-    lab::{Bench, Lab, RELAY_INFORMATION_OMITTED},
+    lab::{Bench, Lab},
     packet::{
         CLIENT_LINK_LAYER, Datagram, ECHO_REQUEST, INTERFACE_ID, Level, OFFER, RELAY_FORWARD,
         RELAY_MESSAGE, RELAY_PORT, RELAY_REPLY, REMOTE_ID,
@@ -249,7 +251,7 @@ fn relay_information_that_does_not_fit(bench: Bench) {
     let long = Client::on(L1, 2).identified_by(Some(&[9; 200]));
     let (without, omitted) = ask(&long, &mut lab);
     assert!(!without.has(82));
-    assert_eq!(omitted, [(RELAY_INFORMATION_OMITTED.to_owned(), 1)]);
+    assert_eq!(omitted, [(Remark::RelayInformationOmitted.name().to_owned(), 1)]);
     assert!(without.message_length <= 576 - 28);
 }
 
