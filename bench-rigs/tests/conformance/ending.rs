@@ -115,13 +115,13 @@ fn a_declined_tuple(bench: Bench) {
     assert_eq!(query.option(55), None);
     assert!(lab.silent(&query).is_empty());
     assert_eq!(lab.durable(p1(18, 9)).unwrap().state, State::Quarantined);
-    // Nobody gets it, not even who had it; its neighbours go on, and others join them.
+    // Its neighbours go on, and others join them; nobody gets it, not even who had it.
+    lab.obtain_tuple(&Client::on(L1, 5), p1(18, 11));
     for client in [&one, &three] {
         assert_ne!(lab.offer(&client.discover_for(p1(18, 9))).tuple(), p1(18, 9));
         lab.nak_without_change(&client.select_tuple(p1(18, 9)));
     }
     assert_eq!(lab.ack(&two.renew(p1(18, 10))).tuple(), p1(18, 10));
-    lab.obtain_tuple(&Client::on(L1, 5), p1(18, 11));
     if bench == Bench::Daemon {
         lab.wait(2);
         assert!(lab.log().contains("tuples-declined"), "a remark in: {}", lab.log());
