@@ -24,6 +24,7 @@ pub mod lan;
 pub mod load;
 pub mod message;
 pub mod netns;
+pub mod null;
 pub mod pcap;
 pub mod relay;
 pub mod scene;

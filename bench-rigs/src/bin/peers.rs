@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use bench_rigs::{
-    daemon::{self, Config, Daemon},
+    daemon::{self, Config, Daemon, Process},
     error::Result,
     interrupt,
     kea::{self, Kea},
@@ -37,7 +37,7 @@ struct Arguments {
     #[arg(long, default_value_t = 64)]
     window: usize,
 
-    /// Which servers, in turn
+    /// Which servers, in turn; null-xdp-native, null-xdp-generic and null-socket are null4o6
     #[arg(long, value_delimiter = ',', default_value = "xdp-native,xdp-generic,socket,kea")]
     servers: Vec<String>,
 
@@ -64,6 +64,7 @@ struct Turn {
 enum Server {
     Ours(Daemon),
     Kea(Kea),
+    Null(Process),
 }
 
 impl Server {
@@ -78,6 +79,15 @@ impl Server {
             };
             return Kea::start(&setup).map(Server::Kea);
         }
+        if let Some(datapath) = name.strip_prefix("null-") {
+            let mut command =
+                stage.server.command(daemon::sibling_binary("bench-rigs", "null4o6")?);
+            command.args(["--interface", SERVER_INTERFACE, "--listen", &SERVER.to_string()]);
+            command.args(["--datapath", datapath, "--cpu", "0"]);
+            let process = Process::start("null4o6", command)?;
+            process.wait_for("ready", 0, Duration::from_secs(5))?;
+            return Ok(Server::Null(process));
+        }
         let config = Config {
             store: Some(folder.join("store")),
             server: "cpus = [0]\n".to_owned(),
@@ -90,6 +100,7 @@ impl Server {
         match self {
             Server::Ours(daemon) => vec![daemon.process().id()],
             Server::Kea(kea) => vec![kea.dhcp4.id(), kea.dhcp6.id()],
+            Server::Null(process) => vec![process.id()],
         }
     }
 }
