@@ -38,9 +38,11 @@ const PSID: usize = 247;
 /// Octets of the longest template.
 const TEMPLATE_LENGTH_MAX: usize = 320;
 
-/// Answers every DISCOVER with an OFFER and every REQUEST with an ACK. The tuple follows from the client's number, which
-/// `perf4o6` puts into the IAID of its identifiers: so none is given to two clients of one population, a renewal keeps
-/// its own, and nothing has to be remembered.
+/// Answers every DISCOVER with an OFFER and every REQUEST with an ACK.
+///
+/// The tuple follows from the client's number, which `perf4o6` puts into the IAID of its
+/// identifiers: none is given to two clients of one population, a renewal keeps its own, and nothing
+/// has to be remembered.
 #[derive(Debug)]
 pub struct Fixed {
     template: Vec<u8>,
