@@ -8,14 +8,13 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 
-use super::{bell::Bell, waker::Waker};
+use super::{bell::Bell, queue::Queue, waker::Waker};
 use crate::{
     lease::{
         promise::{LaneId, Promise, Watermarks},
-        record::Record,
+        record::{RECORD_LENGTH, Record},
     },
     sync::{AtomicU64, Ordering},
 };
@@ -28,6 +27,9 @@ pub struct LaneFull {
     pub capacity: usize,
 }
 
+/// A record as the queue carries it.
+const RECORD_WORDS: usize = RECORD_LENGTH / size_of::<u64>();
+
 /// What only the worker writes. On a line of its own, so that the journal's reads do not disturb it.
 struct Progress {
     /// The sequence number of the last record pushed.
@@ -39,7 +41,7 @@ struct Progress {
 /// One worker's way to the journal and back.
 pub struct Lane {
     id: LaneId,
-    queue: ArrayQueue<Record>,
+    queue: Queue<RECORD_WORDS>,
     watermarks: Arc<Watermarks>,
     progress: CachePadded<Progress>,
     worker: CachePadded<Bell>,
@@ -58,7 +60,7 @@ impl Lane {
     ) -> Self {
         Self {
             id,
-            queue: ArrayQueue::new(capacity),
+            queue: Queue::new(capacity),
             watermarks,
             progress: CachePadded::new(Progress {
                 pushed: AtomicU64::new(0),
@@ -94,7 +96,10 @@ impl Lane {
     /// that is for [`ring_journal`](Self::ring_journal), once a burst.
     pub fn push(&self, record: Record) -> Result<u64, LaneFull> {
         let sequence = self.progress.pushed.load(Ordering::Relaxed) + 1;
-        self.queue.push(record).map_err(|_| LaneFull { capacity: self.queue.capacity() })?;
+        let words: [u64; RECORD_WORDS] = zerocopy::transmute!(record);
+        if !self.queue.push(&words) {
+            return Err(LaneFull { capacity: self.queue.capacity() });
+        }
         self.progress.pushed.store(sequence, Ordering::Relaxed);
         Ok(sequence)
     }
@@ -129,9 +134,7 @@ impl Lane {
 
     /// Journal: takes up to `limit` records out, and says how many. Never allocates if `into` has room.
     pub fn drain(&self, into: &mut Vec<Record>, limit: usize) -> usize {
-        let before = into.len();
-        into.extend((0..limit).map_while(|_| self.queue.pop()));
-        into.len() - before
+        self.queue.take(limit, |words| into.push(zerocopy::transmute!(words)))
     }
 
     /// Journal: whether nothing waits.

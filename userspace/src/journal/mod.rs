@@ -21,6 +21,7 @@ mod lane;
 mod log;
 mod memory;
 mod newest;
+mod queue;
 mod recovery;
 mod ring;
 mod space;
