@@ -5,7 +5,7 @@
 //!
 //! - [`server`]: threads, configuration, the operator.
 //! - [`client`]: the other side of the conversation, a state machine and its sockets.
-//! - [`net`]: the world: AF_XDP, UDP sockets, interfaces. All `unsafe` code is here.
+//! - [`net`]: the world: AF_XDP, UDP sockets, interfaces. All `unsafe` code is here, but for hints about memory.
 //! - [`journal`]: makes promises durable before they leave.
 //! - [`engine`]: decides; one pure function from datagram to verdict.
 //! - [`lease`]: who holds what: lock-free bitmaps of port sets and sharded bindings.
@@ -19,6 +19,7 @@ pub mod client;
 pub mod engine;
 pub mod journal;
 pub mod lease;
+mod memory;
 #[cfg(not(feature = "loom"))]
 pub mod net;
 #[cfg(not(feature = "loom"))]

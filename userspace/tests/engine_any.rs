@@ -8,10 +8,18 @@ mod engine;
 
 use std::{fs, path::Path};
 
-use common::{Query, SERVER_ID, params};
+use common::{Query, SERVER_ID, Server, network, params};
 use engine::step;
-use portlease::wire::dhcpv4::MessageType;
+use portlease::{
+    engine::{Reading, Verdict},
+    lease::{
+        promise::{LaneId, Promise},
+        record::Record,
+    },
+    wire::{datagram::Datagram, dhcpv4::MessageType},
+};
 use proptest::{collection::vec, prelude::*, sample::select};
+use zerocopy::IntoBytes;
 
 /// A query whose fields are right often enough that leases come and go.
 fn query() -> impl Strategy<Value = Query> {
@@ -101,6 +109,58 @@ proptest! {
         let mut input = steps.concat();
         input[0] |= switches;
         engine::conversation(&input);
+    }
+}
+
+/// What becomes of the payloads of one burst, one after the other: all that a verdict says, and the reply's octets.
+fn answers(server: &Server, payloads: &[(Vec<u8>, u16)], in_steps: bool) -> Vec<(String, Vec<u8>)> {
+    let datagrams: Vec<_> = payloads
+        .iter()
+        .map(|(payload, link)| {
+            let peer = network(*link);
+            Datagram { peer, peer_port: 546, local: peer, interface: 1, payload }
+        })
+        .collect();
+    let engine = &server.engine;
+    let readings: Vec<_> = datagrams.iter().map(|datagram| engine.read(datagram)).collect();
+    if in_steps {
+        readings.iter().for_each(|reading| engine.approach(reading));
+    }
+    let mut sequence = 1;
+    let mut answer = |(datagram, reading): (&Datagram<'_>, &Reading<'_>)| {
+        let mut out = [0; 1500];
+        let promise = Promise { lane: LaneId(0), sequence };
+        let verdict = if in_steps {
+            engine.decide(server.now, reading, promise, &mut out)
+        } else {
+            engine.answer(server.now, datagram, promise, &mut out)
+        };
+        let (records, reply): (&[Record], _) = match &verdict {
+            Verdict::Ignore(_) => (&[], None),
+            Verdict::Reply(reply) => (&[], Some(*reply)),
+            Verdict::Promise { records, reply } => (records, *reply),
+        };
+        sequence += records.len() as u64;
+        let length = reply.map_or(0, |reply| reply.length);
+        (format!("{verdict:?}"), [records.as_bytes(), &out[..length]].concat())
+    };
+    datagrams.iter().zip(&readings).map(&mut answer).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+    /// A burst is read before the first of it is answered. What one answer changes, the next must see.
+    #[test]
+    fn a_burst_in_steps_is_answered_as_one_by_one(queries in vec(query(), 1..64)) {
+        let payloads: Vec<_> = queries.iter().map(|query| (query.octets(), query.link)).collect();
+        let [mut one, mut two] = [Server::reference(), Server::reference()];
+        for _ in 0..2 {
+            prop_assert_eq!(answers(&one, &payloads, false), answers(&two, &payloads, true));
+            prop_assert_eq!(one.engine.leases().image(), two.engine.leases().image());
+            one.advance(61);
+            two.advance(61);
+        }
     }
 }
 

@@ -128,6 +128,14 @@ impl Fixed {
 }
 
 impl<R> Handler<R> for Fixed {
+    type Reading<'a> = Datagram<'a>;
+
+    fn read<'a>(&self, datagram: &Datagram<'a>) -> Datagram<'a> {
+        *datagram
+    }
+
+    fn approach(&self, _datagram: &Datagram<'_>) {}
+
     fn answer(&mut self, datagram: &Datagram<'_>, out: &mut [u8]) -> Disposal {
         match self.write(datagram, out) {
             Some((length, port)) => Disposal::Send { length, port },

@@ -28,6 +28,14 @@ pub struct Mirror {
 }
 
 impl<R> Handler<R> for Mirror {
+    type Reading<'a> = Datagram<'a>;
+
+    fn read<'a>(&self, datagram: &Datagram<'a>) -> Datagram<'a> {
+        *datagram
+    }
+
+    fn approach(&self, _datagram: &Datagram<'_>) {}
+
     fn answer(&mut self, datagram: &Datagram<'_>, out: &mut [u8]) -> Disposal {
         let length = datagram.payload.len();
         let Some(out) = out.get_mut(..length) else { return Disposal::Discard };

@@ -67,6 +67,14 @@ impl<R> Mirror<R> {
 }
 
 impl<R> Handler<R> for Mirror<R> {
+    type Reading<'a> = Datagram<'a>;
+
+    fn read<'a>(&self, datagram: &Datagram<'a>) -> Datagram<'a> {
+        *datagram
+    }
+
+    fn approach(&self, _datagram: &Datagram<'_>) {}
+
     fn answer(&mut self, datagram: &Datagram<'_>, out: &mut [u8]) -> Disposal {
         let &Datagram { peer, peer_port, local, interface, payload } = datagram;
         let room = out.len();

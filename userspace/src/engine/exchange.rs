@@ -92,34 +92,57 @@ pub(super) type Scratch = [u8; 255];
 /// RFC 2132 §9.14: a type octet and at least one octet of identifier.
 const IDENTIFIER_LENGTH_MIN: usize = 2;
 
+/// Who asks, but for the octets.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Identified {
+    pub identity: ClientIdentity,
+    pub hardware: bool,
+    pub can_share: bool,
+}
+
 /// Identifies the sender of `message`.
 ///
 /// req-S60 (RFC 2131 §4.2): by its client identifier, octet for octet, or by its hardware address if it has none.
-pub(super) fn identify<'a>(
-    secret: &IdentitySecret,
-    message: &View<'a>,
-    scratch: &'a mut Scratch,
-) -> Result<Client<'a>, Refusal> {
+#[inline]
+pub(super) fn identify(secret: &IdentitySecret, message: &View<'_>) -> Result<Identified, Refusal> {
     if let Some(identifier) = message.client_identifier() {
         let kind = IdentityKind::ClientIdentifier;
-        return Ok(Client {
-            identity: secret.identify_pieces(kind, identifier.pieces()),
-            can_share: identifier.len() >= IDENTIFIER_LENGTH_MIN,
-            octets: joined(&identifier, scratch),
-            hardware: false,
-        });
+        let identity = match identifier.contiguous() {
+            Some(octets) => secret.identify(kind, octets),
+            None => secret.identify_pieces(kind, identifier.pieces()),
+        };
+        let can_share = identifier.len() >= IDENTIFIER_LENGTH_MIN;
+        return Ok(Identified { identity, hardware: false, can_share });
     }
-    let address = message.hardware_address();
-    let Some((head, rest)) = scratch.split_first_mut() else { return Err(Refusal::NoClientId) };
-    let Some(room) = rest.get_mut(..address.len()) else { return Err(Refusal::NoClientId) };
-    if address.is_empty() {
+    let mut scratch: Scratch = [0; 255];
+    let octets = hardware_identity(message, &mut scratch);
+    if octets.is_empty() {
         return Err(Refusal::NoClientId);
     }
-    *head = message.hardware_type();
-    room.copy_from_slice(address);
-    let octets = scratch.get(..=address.len()).unwrap_or_default();
     let identity = secret.identify(IdentityKind::HardwareAddress, octets);
-    Ok(Client { identity, octets, hardware: true, can_share: false })
+    Ok(Identified { identity, hardware: true, can_share: false })
+}
+
+/// The octets that a client is identified by; put together in `scratch` if they do not stand together in the packet.
+pub(super) fn identifying_octets<'a>(message: &View<'a>, scratch: &'a mut Scratch) -> &'a [u8] {
+    match message.client_identifier() {
+        Some(identifier) => joined(&identifier, scratch),
+        None => hardware_identity(message, scratch),
+    }
+}
+
+/// `htype` and `chaddr`; nothing if there is no hardware address.
+fn hardware_identity<'a>(message: &View<'a>, scratch: &'a mut Scratch) -> &'a [u8] {
+    let address = message.hardware_address();
+    if let Some((head, rest)) = scratch.split_first_mut()
+        && let Some(room) = rest.get_mut(..address.len())
+        && !address.is_empty()
+    {
+        *head = message.hardware_type();
+        room.copy_from_slice(address);
+        return scratch.get(..=address.len()).unwrap_or_default();
+    }
+    &[]
 }
 
 /// The octets of `value` in one piece: as they stand in the packet, or put together in `scratch`.

@@ -16,6 +16,7 @@ mod objection;
 pub mod options;
 pub mod policy;
 mod rate;
+mod reading;
 pub mod reason;
 mod release;
 pub mod remark;
@@ -30,11 +31,11 @@ use std::{cell::Cell, net::Ipv4Addr, sync::Arc};
 
 use self::{
     choose::{Attachment, Chooser},
-    exchange::{Exchange, Scratch, attachment, identify},
+    exchange::{Exchange, Identified, Scratch, identifying_octets},
     policy::{Link, Policy},
     rate::RateLimit,
+    reading::Content,
     reason::{Reason, Refusal},
-    remark::{Remark, Remarks},
     reservations::Directory,
 };
 use crate::{
@@ -46,15 +47,13 @@ use crate::{
         record::Tuple,
         stamp::Now,
     },
-    wire::{
-        datagram::Datagram,
-        dhcpv4::{MessageType, View},
-        dhcpv6::{Query, Request},
-        portparams::PortParams,
-    },
+    wire::{datagram::Datagram, dhcpv4::MessageType, portparams::PortParams},
 };
 
-pub use self::reply::{Reply, ReplyKind};
+pub use self::{
+    reading::Reading,
+    reply::{Reply, ReplyKind},
+};
 
 /// What becomes of a datagram.
 #[derive(Debug)]
@@ -118,6 +117,8 @@ impl Engine {
     /// Answers one datagram at the time `now`. `promise` is the place in the worker's lane that the first record of
     /// the verdict will get. The reply is written to the start of `out`; if that is too small, the datagram is
     /// ignored and nothing is promised.
+    ///
+    /// [`read`](Self::read) and [`decide`](Self::decide) in one.
     pub fn answer(
         &self,
         now: Now,
@@ -125,55 +126,52 @@ impl Engine {
         promise: Promise,
         out: &mut [u8],
     ) -> Verdict {
-        self.decide(now, datagram, promise, out).unwrap_or_else(Verdict::Ignore)
+        self.decide(now, &self.read(datagram), promise, out)
     }
 
-    fn decide(
+    /// Answers a datagram that has been read, whenever that was.
+    pub fn decide(
         &self,
         now: Now,
-        datagram: &Datagram<'_>,
+        reading: &Reading<'_>,
         promise: Promise,
         out: &mut [u8],
-    ) -> Result<Verdict, Reason> {
-        if datagram.peer_port == 0 || datagram.peer.is_unspecified() {
-            return Err(Refusal::BadSource.into());
-        }
-        match Request::parse(datagram.payload)? {
-            Request::Query(query) => self.decide_query(now, datagram, &query, promise, out),
-            Request::Information(request) => {
-                information::answer(self, now, datagram, &request, out)
+    ) -> Verdict {
+        let datagram = &reading.datagram;
+        let decided = match &reading.content {
+            Ok(Content::Query(query)) => self.decide_query(now, datagram, query, promise, out),
+            Ok(Content::Information(request)) => {
+                information::answer(self, now, datagram, request, out)
             }
-        }
+            Err(reason) => Err(*reason),
+        };
+        decided.unwrap_or_else(Verdict::Ignore)
     }
 
     fn decide_query(
         &self,
         now: Now,
         datagram: &Datagram<'_>,
-        query: &Query<'_>,
+        query: &reading::Query<'_>,
         promise: Promise,
         out: &mut [u8],
     ) -> Result<Verdict, Reason> {
-        let message = View::parse_request(query.message)?;
-        let path = query.relays.path();
-        let attachment = attachment(datagram, &path);
-        let link = self.chooser.choose(&attachment).ok_or(Refusal::NoAttachment)?;
-        let site = self.admit(now, &attachment, link)?;
-        let remarks = Remarks::default()
-            .and_if(path.has_strange_peer, Remark::StrangePeer)
-            .and_if(message.overload_ignored(), Remark::BadOverload);
+        let message = &query.message;
+        let site = self.admit(now, &query.attachment, query.link)?;
+        let Identified { identity, hardware, can_share } = query.client?;
         let mut scratch: Scratch = [0; 255];
+        let octets = identifying_octets(message, &mut scratch);
         let exchange = Exchange {
             now,
             datagram,
-            relays: query.relays,
-            remarks: Cell::new(remarks),
-            unicast: query.unicast,
-            requested: query.requested,
-            message: &message,
-            link,
-            source: attachment.source,
-            client: identify(&self.secret, &message, &mut scratch)?,
+            relays: query.envelope.relays,
+            remarks: Cell::new(query.remarks),
+            unicast: query.envelope.unicast,
+            requested: query.envelope.requested,
+            message,
+            link: query.link,
+            source: query.attachment.source,
+            client: exchange::Client { identity, octets, hardware, can_share },
             site,
             promise,
         };

@@ -1,4 +1,5 @@
-//! The world: AF_XDP sockets, the ordinary UDP socket, interfaces. All `unsafe` code of the package is here.
+//! The world: AF_XDP sockets, the ordinary UDP socket, interfaces. All `unsafe` code of the package is here, but for
+//! hints about memory.
 //!
 //! A [`Port`] is one source of datagrams and one way to answer them, owned by one worker. It hands each datagram
 //! to a [`Handler`] together with a blank buffer in which the reply is built, so that neither the request nor the
@@ -46,12 +47,23 @@ pub enum Disposal {
     },
 }
 
-/// Whoever answers the datagrams of a port. `R` is the port's token of a reply that waits.
+/// Whoever answers the datagrams of a port, a burst at a time: all of a burst are [read](Self::read), then all
+/// [approached](Self::approach), then each is [answered](Self::answer). So the memory that one answer needs is on its
+/// way while others are worked on. `R` is the port's token of a reply that waits.
 pub trait Handler<R> {
+    /// A datagram that has been read. It borrows the octets, which stay where they are until the burst is over.
+    type Reading<'a>;
+
+    /// Reads a datagram, and asks for the memory by which its answer will be found.
+    fn read<'a>(&self, datagram: &Datagram<'a>) -> Self::Reading<'a>;
+
+    /// Asks for the memory that the answer will be made of. A hint: what is not approached is answered all the same.
+    fn approach(&self, reading: &Self::Reading<'_>);
+
     /// Decides on one datagram. A reply is written to the beginning of `out`, which is exactly as long as the
     /// longest reply that this port can send: what does not fit is the handler's to refuse, before it promises
     /// anything.
-    fn answer(&mut self, datagram: &Datagram<'_>, out: &mut [u8]) -> Disposal;
+    fn answer(&mut self, reading: &Self::Reading<'_>, out: &mut [u8]) -> Disposal;
 
     /// Takes the reply for which [`answer`](Self::answer) has just returned [`Disposal::Park`].
     fn park(&mut self, reply: R);

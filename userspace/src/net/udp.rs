@@ -368,40 +368,44 @@ impl UdpPort {
         usize::try_from(received).unwrap_or(0)
     }
 
-    /// Answers the datagram in entry `at` of the batch from `socket`.
-    fn serve<H: Handler<UdpReply>>(&mut self, socket: usize, at: usize, handler: &mut H) {
-        let start = at * DATAGRAM_LENGTH_MAX;
-        let octets = &self.requests[start..start + DATAGRAM_LENGTH_MAX];
-        let interface = &self.sockets[socket];
-        let (datagram, source) = match accept(&self.incoming, at, octets, interface, &self.listen) {
-            Ok(accepted) => accepted,
-            Err(event) => return self.counters.count(event),
-        };
-        let Some(buffer) = self.blanks.pop() else { return };
-        let start = buffer * DATAGRAM_LENGTH_MAX;
-        let out = &mut self.replies[start..start + DATAGRAM_LENGTH_MAX];
-        let disposal = handler.answer(&datagram, out);
-        let (Disposal::Send { length, port } | Disposal::Park { length, port }) = disposal else {
-            self.blanks.push(buffer);
-            return;
-        };
-        if length > out.len() {
-            self.counters.count(Event::ReplyTooLarge);
-            self.blanks.push(buffer);
-            return;
+    /// Answers the first `count` entries of the batch from socket `number`: reads them all, approaches them all,
+    /// answers one after the other.
+    fn serve<H: Handler<UdpReply>>(&mut self, number: usize, count: usize, handler: &mut H) {
+        let Self { id, sockets, listen, incoming, requests, replies, blanks, outbox, .. } = self;
+        let mut burst = [const { None }; BATCH_MAX];
+        let buffers = requests.chunks_exact(DATAGRAM_LENGTH_MAX);
+        for ((at, octets), place) in buffers.take(count).enumerate().zip(&mut burst) {
+            match accept(incoming, at, octets, &sockets[number], listen) {
+                Ok((datagram, source)) => {
+                    *place = Some((handler.read(&datagram), datagram.peer, source));
+                }
+                Err(event) => self.counters.count(event),
+            }
         }
-        let reply = UdpReply {
-            port: self.id,
-            buffer,
-            length,
-            socket,
-            source,
-            peer: datagram.peer,
-            peer_port: port,
-        };
-        match disposal {
-            Disposal::Park { .. } => handler.park(reply),
-            _ => self.outbox.push(reply),
+        for (reading, ..) in burst.iter().flatten() {
+            handler.approach(reading);
+        }
+        for &(ref reading, peer, source) in burst.iter().flatten() {
+            let Some(buffer) = blanks.pop() else { return };
+            let start = buffer * DATAGRAM_LENGTH_MAX;
+            let out = &mut replies[start..start + DATAGRAM_LENGTH_MAX];
+            let disposal = handler.answer(reading, out);
+            let (Disposal::Send { length, port } | Disposal::Park { length, port }) = disposal
+            else {
+                blanks.push(buffer);
+                continue;
+            };
+            if length > out.len() {
+                self.counters.count(Event::ReplyTooLarge);
+                blanks.push(buffer);
+                continue;
+            }
+            let (port, peer_port, socket) = (*id, port, number);
+            let reply = UdpReply { port, buffer, length, socket, source, peer, peer_port };
+            match disposal {
+                Disposal::Park { .. } => handler.park(reply),
+                _ => outbox.push(reply),
+            }
         }
     }
 
@@ -486,9 +490,7 @@ impl Port for UdpPort {
                 break;
             }
             let count = self.receive(socket, room);
-            for at in 0..count {
-                self.serve(socket, at, handler);
-            }
+            self.serve(socket, count, handler);
             total += count;
         }
         self.first = (self.first + 1) % self.sockets.len().max(1);

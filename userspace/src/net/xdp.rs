@@ -5,6 +5,7 @@
 
 use std::{
     io,
+    net::Ipv6Addr,
     os::fd::{AsFd, BorrowedFd},
     sync::{
         Arc,
@@ -24,7 +25,7 @@ use super::{
 };
 use crate::wire::{
     datagram::Datagram,
-    frame::{self, Taken},
+    frame::{self, FrameFault, Taken},
 };
 
 /// The most frames of one burst.
@@ -192,45 +193,42 @@ impl XdpPort {
         self.is_zero_copy
     }
 
-    /// Answers one frame. `None` if there is nothing to send or to keep.
-    #[inline]
-    fn serve<H: Handler<XdpReply>>(&mut self, request: &Frame, handler: &mut H) -> Option<()> {
-        let octets = self.queue.received(request);
-        let reach = &self.reach.1;
-        let taken = match frame::take_apart(octets, &reach.mac) {
-            Ok(taken) => taken,
-            Err(fault) => {
-                self.counters.count_fault(fault);
-                return None;
+    /// Answers the frames of one burst: reads them all, approaches them all, answers one after the other.
+    fn serve<H: Handler<XdpReply>>(&mut self, requests: &[Frame], handler: &mut H) {
+        let Self { queue, reach: (_, reach), index, id, blanks, outbox, counters, .. } = self;
+        let mut burst = [const { None }; BURST_MAX];
+        for (request, place) in requests.iter().zip(&mut burst) {
+            let octets = queue.received(request);
+            match accept(octets, reach, *index, handler) {
+                Ok(accepted) => *place = Some(accepted),
+                Err(Dropped::Fault(fault)) => counters.count_fault(fault),
+                Err(Dropped::NoSource) => counters.count(Event::NoSourceAddress),
             }
-        };
-        let Some(source) = reach.source_for(taken.destination, taken.source) else {
-            self.counters.count(Event::NoSourceAddress);
-            return None;
-        };
-        let mut blank = self.blanks.pop()?;
-        let out = self.queue.blank(&mut blank);
-        let room = &out[..out.len().min(frame_length_max(&taken, reach.mtu))];
-        let payload = frame::headroom(&taken)..room.len();
-        let disposal = match out.get_mut(payload) {
-            Some(out) => handler.answer(&datagram(&taken, self.index), out),
-            None => Disposal::Discard,
-        };
-        let (Disposal::Send { length, port } | Disposal::Park { length, port }) = disposal else {
-            self.blanks.push(blank);
-            return None;
-        };
-        let Some(length) = frame::wrap(out, octets, length, source, port, &reach.mac) else {
-            self.counters.count(Event::ReplyTooLarge);
-            self.blanks.push(blank);
-            return None;
-        };
-        self.queue.set_length(&mut blank, length);
-        match disposal {
-            Disposal::Park { .. } => handler.park(XdpReply { frame: blank, port: self.id }),
-            _ => self.outbox.push(blank),
         }
-        Some(())
+        for accepted in burst.iter().flatten() {
+            handler.approach(&accepted.reading);
+        }
+        for accepted in burst.iter().flatten() {
+            let Some(mut blank) = blanks.pop() else { return };
+            let out = queue.blank(&mut blank);
+            let disposal = accepted.answer(out, reach, handler);
+            let (Disposal::Send { length, port } | Disposal::Park { length, port }) = disposal
+            else {
+                blanks.push(blank);
+                continue;
+            };
+            let (octets, source) = (accepted.octets, accepted.source);
+            let Some(length) = frame::wrap(out, octets, length, source, port, &reach.mac) else {
+                counters.count(Event::ReplyTooLarge);
+                blanks.push(blank);
+                continue;
+            };
+            queue.set_length(&mut blank, length);
+            match disposal {
+                Disposal::Park { .. } => handler.park(XdpReply { frame: blank, port: *id }),
+                _ => outbox.push(blank),
+            }
+        }
     }
 
     fn error(&self, operation: &'static str) -> impl Fn(io::Error) -> PortError + use<> {
@@ -250,10 +248,8 @@ impl Port for XdpPort {
         let limit = limit.min(BURST_MAX).min(self.blanks.len());
         let mut received = std::mem::take(&mut self.received);
         let count = self.queue.receive(limit, &mut received);
-        for request in received.drain(..) {
-            self.serve(&request, handler);
-            self.spent.push(request);
-        }
+        self.serve(&received, handler);
+        self.spent.append(&mut received);
         self.received = received;
         if count > 0 {
             self.counters.add(Event::Received, count as u64);
@@ -338,6 +334,51 @@ impl Port for XdpPort {
     }
 }
 
+/// A frame of a burst that is to be answered.
+struct Accepted<'a, T> {
+    octets: &'a [u8],
+    /// Octets before the payload.
+    header_length: usize,
+    /// The address that the reply comes from.
+    source: Ipv6Addr,
+    reading: T,
+}
+
+/// Why a frame is not answered.
+enum Dropped {
+    Fault(FrameFault),
+    NoSource,
+}
+
+/// Takes a frame apart and has its datagram read.
+#[inline]
+fn accept<'a, H: Handler<XdpReply>>(
+    octets: &'a [u8],
+    reach: &Reach,
+    interface: u32,
+    handler: &H,
+) -> Result<Accepted<'a, H::Reading<'a>>, Dropped> {
+    let taken = frame::take_apart(octets, &reach.mac).map_err(Dropped::Fault)?;
+    let source = reach.source_for(taken.destination, taken.source).ok_or(Dropped::NoSource)?;
+    let reading = handler.read(&datagram(&taken, interface));
+    Ok(Accepted { octets, header_length: frame::headroom(&taken), source, reading })
+}
+
+impl<'a, T> Accepted<'a, T> {
+    /// Has the reply built in `out`, where its payload will stand.
+    #[inline]
+    fn answer<H>(&self, out: &mut [u8], reach: &Reach, handler: &mut H) -> Disposal
+    where
+        H: Handler<XdpReply, Reading<'a> = T>,
+    {
+        let room = out.len().min(frame_length_max(self.header_length, reach.mtu));
+        match out.get_mut(self.header_length..room) {
+            Some(out) => handler.answer(&self.reading, out),
+            None => Disposal::Discard,
+        }
+    }
+}
+
 /// Frames of 2 KiB where a packet fits one, else of a page, which is the most that AF_XDP has.
 fn sizes_for(mtu: u32, options: XdpOptions) -> Sizes {
     let needed = mtu.saturating_add(KERNEL_HEADROOM + ETHERNET_LENGTH_MAX);
@@ -346,10 +387,11 @@ fn sizes_for(mtu: u32, options: XdpOptions) -> Sizes {
     Sizes { frame, ring: options.ring_frames, blanks }
 }
 
-/// The most octets of a reply to `taken`, Ethernet header and VLAN tags included, on an interface with this MTU.
-fn frame_length_max(taken: &Taken<'_>, mtu: u32) -> usize {
+/// The most octets of a reply, Ethernet header and VLAN tags included, to a frame with so many octets of headers, on
+/// an interface with this MTU.
+fn frame_length_max(header_length: usize, mtu: u32) -> usize {
     const IPV6_AND_UDP_LENGTH: usize = 48;
-    taken.header_length - IPV6_AND_UDP_LENGTH + mtu as usize
+    header_length - IPV6_AND_UDP_LENGTH + mtu as usize
 }
 
 fn datagram<'a>(taken: &Taken<'a>, interface: u32) -> Datagram<'a> {
@@ -397,17 +439,7 @@ mod tests {
     #[test]
     fn replies_are_as_long_as_the_mtu_allows_whatever_the_tags() {
         for (tags, length) in [(0, 1_514), (1, 1_518), (2, 1_522)] {
-            let taken = Taken {
-                source_mac: [0; 6],
-                destination_mac: [0; 6],
-                source: "::".parse().unwrap(),
-                destination: "::".parse().unwrap(),
-                source_port: 0,
-                destination_port: 0,
-                header_length: 14 + tags * 4 + 48,
-                payload: &[],
-            };
-            assert_eq!(frame_length_max(&taken, 1_500), length);
+            assert_eq!(frame_length_max(14 + tags * 4 + 48, 1_500), length);
         }
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crossbeam_utils::CachePadded;
 
 use crate::{
-    engine::{Engine, Verdict},
+    engine::{Engine, Reading, Verdict},
     journal::{Awaiting, Lane},
     lease::{record::Record, stamp::Now},
     net::{
@@ -108,10 +108,20 @@ impl<R> Desk<R> {
 }
 
 impl<R> Handler<R> for Desk<R> {
-    fn answer(&mut self, datagram: &Datagram<'_>, out: &mut [u8]) -> Disposal {
+    type Reading<'a> = Reading<'a>;
+
+    fn read<'a>(&self, datagram: &Datagram<'a>) -> Reading<'a> {
+        self.around.engine.read(datagram)
+    }
+
+    fn approach(&self, reading: &Reading<'_>) {
+        self.around.engine.approach(reading);
+    }
+
+    fn answer(&mut self, reading: &Reading<'_>, out: &mut [u8]) -> Disposal {
         let now = self.now();
         self.around.counters.count(Tally::Datagrams);
-        match self.around.engine.answer(now, datagram, self.around.lane.next(), out) {
+        match self.around.engine.decide(now, reading, self.around.lane.next(), out) {
             Verdict::Ignore(reason) => {
                 self.around.counters.refused(reason);
                 Disposal::Discard

@@ -15,6 +15,14 @@ struct Mirror {
 }
 
 impl Handler<UdpReply> for Mirror {
+    type Reading<'a> = Datagram<'a>;
+
+    fn read<'a>(&self, datagram: &Datagram<'a>) -> Datagram<'a> {
+        *datagram
+    }
+
+    fn approach(&self, _datagram: &Datagram<'_>) {}
+
     fn answer(&mut self, datagram: &Datagram<'_>, out: &mut [u8]) -> Disposal {
         let length = datagram.payload.len();
         self.seen.push((datagram.peer, datagram.peer_port, datagram.local, length));

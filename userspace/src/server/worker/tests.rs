@@ -64,7 +64,9 @@ impl Port for QueuePort {
                 interface: 1,
                 payload: &payload,
             };
-            match handler.answer(&datagram, &mut out) {
+            let reading = handler.read(&datagram);
+            handler.approach(&reading);
+            match handler.answer(&reading, &mut out) {
                 Disposal::Discard => self.blank.push(out),
                 Disposal::Send { length, .. } => self.ready.push_back((out, length)),
                 Disposal::Park { length, .. } => handler.park((out, length)),
