@@ -124,7 +124,9 @@ fn answers(server: &Server, payloads: &[(Vec<u8>, u16)], in_steps: bool) -> Vec<
     let engine = &server.engine;
     let readings: Vec<_> = datagrams.iter().map(|datagram| engine.read(datagram)).collect();
     if in_steps {
-        readings.iter().for_each(|reading| engine.approach(reading));
+        for reading in &readings {
+            engine.approach(reading);
+        }
     }
     let mut sequence = 1;
     let mut answer = |(datagram, reading): (&Datagram<'_>, &Reading<'_>)| {
