@@ -7,6 +7,7 @@
 //! - [`load`]: very many simulated clients, which remember every ACK: `perf4o6` and the crash rig.
 //! - [`scene`], [`subscriber`], [`heard`]: a link with servers, `portlease client` as a process, what they said.
 //! - [`relay`]: a DHCPv6 relay agent (RFC 8415 §19).
+//! - [`plot`]: line charts as SVG.
 //! - [`capture`], [`pcap`]: what crosses an interface, with the DHCPv4 messages laid bare. [`kea`]: another server.
 //!
 //! Everything here needs root and the tools `ip` and `ethtool`. All `unsafe` code is in [`sys`].
@@ -26,6 +27,7 @@ pub mod message;
 pub mod netns;
 pub mod null;
 pub mod pcap;
+pub mod plot;
 pub mod relay;
 pub mod scene;
 pub mod shell;

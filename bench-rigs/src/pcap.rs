@@ -1,7 +1,7 @@
 //! Captures: reads those of tcpdump, and writes the DHCPv4 messages of their option 87 as IPv4/UDP packets, so that
 //! a decoder that knows DHCPv4 but not RFC 7341 shows them.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use portlease::wire::dhcpv6::{Query, Response};
 
@@ -17,7 +17,7 @@ const MAGIC: u32 = 0xa1b2_c3d4;
 const LINK_RAW: u32 = 101;
 
 /// Packets that begin with an Ethernet header.
-const LINK_ETHERNET: u32 = 1;
+pub const LINK_ETHERNET: u32 = 1;
 
 /// A captured packet: seconds, microseconds, octets.
 type Packet = (u32, u32, Vec<u8>);
@@ -52,21 +52,36 @@ fn parse(octets: &[u8]) -> Option<Vec<Packet>> {
     Some(packets)
 }
 
-/// Writes IP packets as a capture.
-fn write(path: &Path, packets: &[Packet]) -> Result<()> {
+/// The header of a capture with packets of this link type.
+pub fn header(link: u32) -> Vec<u8> {
     let mut octets = Vec::new();
     octets.extend(MAGIC.to_le_bytes());
     octets.extend([2, 0, 4, 0]);
     octets.extend([0; 8]);
     octets.extend(65_536_u32.to_le_bytes());
-    octets.extend(LINK_RAW.to_le_bytes());
-    for (seconds, microseconds, packet) in packets {
-        let length = u32::try_from(packet.len()).unwrap_or(u32::MAX).to_le_bytes();
-        octets.extend(seconds.to_le_bytes());
-        octets.extend(microseconds.to_le_bytes());
-        octets.extend(length);
-        octets.extend(length);
-        octets.extend(packet);
+    octets.extend(link.to_le_bytes());
+    octets
+}
+
+/// A packet of a capture, with its time since 1970.
+pub fn record(at: Duration, packet: &[u8]) -> Vec<u8> {
+    let seconds = u32::try_from(at.as_secs()).unwrap_or(u32::MAX);
+    let length = u32::try_from(packet.len()).unwrap_or(u32::MAX).to_le_bytes();
+    let mut octets = Vec::with_capacity(16 + packet.len());
+    octets.extend(seconds.to_le_bytes());
+    octets.extend(at.subsec_micros().to_le_bytes());
+    octets.extend(length);
+    octets.extend(length);
+    octets.extend(packet);
+    octets
+}
+
+/// Writes IP packets as a capture.
+fn write(path: &Path, packets: &[Packet]) -> Result<()> {
+    let mut octets = header(LINK_RAW);
+    for &(seconds, microseconds, ref packet) in packets {
+        let at = Duration::new(seconds.into(), microseconds.saturating_mul(1000));
+        octets.extend(record(at, packet));
     }
     fs::write(path, octets).doing(format!("write {}", path.display()))
 }

@@ -6,12 +6,20 @@ mod ledger;
 mod memory;
 mod report;
 mod run;
+mod scenario;
+mod search;
+mod text;
 mod transport;
+mod wrong;
 
 pub use ledger::{Ledger, Violation};
 pub use report::{PhaseReport, Summary};
 pub use run::{Control, Load, Options, Pace};
+pub use scenario::{AttachName, BackendName, Scenario, Spacing};
+pub use search::{Found, SearchOptions, Trial, search};
+pub use text::{Amount, Mac, Mix, Pacing, PhaseSpec, PortRange, Scene};
 pub use transport::{Place, RelayPlace};
+pub use wrong::{CAPTURE_OCTETS_MAX, WrongCapture};
 
 use std::{fmt, str::FromStr};
 
