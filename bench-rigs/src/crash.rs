@@ -13,7 +13,7 @@ use crate::{
     daemon::{Config, Daemon},
     error::{Doing as _, Result, RigError},
     interrupt,
-    load::{Control, Load, Options, Pace, Phase, Place, Summary, Work},
+    load::{Backend, Control, Load, Options, Pace, Phase, Place, Summary, Work},
     stage::{CLIENT, SERVER, SERVER_INTERFACE, Stage},
 };
 
@@ -211,6 +211,7 @@ impl Ordeal {
                 interface: None,
                 relay: None,
             },
+            backend: Backend::Udp,
             clients: self.clients,
             seed: 1,
             sharing: true,

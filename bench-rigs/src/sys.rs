@@ -7,7 +7,7 @@ use std::{
     io,
     mem::{size_of, size_of_val, zeroed},
     net::{Ipv6Addr, SocketAddrV6, UdpSocket},
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
     time::Duration,
 };
 
@@ -239,13 +239,9 @@ impl Batch {
         Ok(self.used)
     }
 
-    /// The datagrams of the last [`receive`](Self::receive).
-    pub fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
-        self.buffers
-            .iter()
-            .zip(self.lengths)
-            .take(self.used)
-            .map(|(buffer, length)| &buffer[..length])
+    /// One of the datagrams of the last [`receive`](Self::receive).
+    pub fn datagram(&self, at: usize) -> Option<&[u8]> {
+        self.buffers.get(at).filter(|_| at < self.used)?.get(..self.lengths[at])
     }
 
     /// One system call over the datagrams `from..to`; lengths are read from and written back to ours.
@@ -380,46 +376,99 @@ fn tag_of(header: &libc::msghdr) -> Option<[u8; 4]> {
     None
 }
 
-/// An XDP program of somebody else's on an interface. It passes everything, and goes away when dropped.
+/// How an XDP program is attached: the flags of `linux/if_link.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum XdpFlags {
+    /// As the interface can.
+    Any = 0,
+    /// In the kernel's network stack.
+    Generic = 1 << 1,
+    /// In the driver.
+    Native = 1 << 2,
+}
+
+/// An XDP program on an interface. It goes away when dropped.
 #[derive(Debug)]
-pub struct ForeignProgram {
+pub struct XdpProgram {
     _link: OwnedFd,
 }
 
-impl ForeignProgram {
-    /// Loads it and attaches it to an interface of the calling thread's namespace.
-    pub fn attach(interface: &str) -> io::Result<Self> {
+impl XdpProgram {
+    /// Loads a program, given as the kernel's instruction words, and attaches it to an interface of the calling
+    /// thread's namespace. The verifier decides whether it is sound.
+    pub fn attach(interface: &str, instructions: &[u64], flags: XdpFlags) -> io::Result<Self> {
         /// Of bpf(2): commands and types as the kernel numbers them.
         const PROGRAM_LOAD: libc::c_long = 5;
         const LINK_CREATE: libc::c_long = 28;
         const PROGRAM_TYPE_XDP: u32 = 6;
         const ATTACH_TYPE_XDP: u32 = 37;
-        // r0 = XDP_PASS; exit.
-        let instructions: [u64; 2] = [0x0000_0002_0000_00b7, 0x95];
         let license = c"GPL";
         let load = [
-            u64::from(PROGRAM_TYPE_XDP) | 2 << 32,
+            u64::from(PROGRAM_TYPE_XDP) | (instructions.len() as u64) << 32,
             instructions.as_ptr() as u64,
             license.as_ptr() as u64,
             0,
         ];
-        let program = bpf(PROGRAM_LOAD, &load)?;
-        let descriptor = u64::try_from(program.as_raw_fd()).unwrap_or(0);
+        let program = owned(bpf(PROGRAM_LOAD, &load)?);
         let index = u64::from(interface_index(interface)?);
-        let link = bpf(LINK_CREATE, &[descriptor | index << 32, u64::from(ATTACH_TYPE_XDP)])?;
-        Ok(Self { _link: link })
+        let kind = u64::from(ATTACH_TYPE_XDP) | u64::from(flags as u32) << 32;
+        let link = bpf(LINK_CREATE, &[descriptor(program.as_raw_fd()) | index << 32, kind])?;
+        Ok(Self { _link: owned(link) })
+    }
+
+    /// One of somebody else's: it passes everything.
+    pub fn attach_foreign(interface: &str) -> io::Result<Self> {
+        // r0 = XDP_PASS; exit.
+        Self::attach(interface, &[0x0000_0002_0000_00b7, 0x95], XdpFlags::Any)
     }
 }
 
-/// One call of bpf(2) that gives a descriptor.
-fn bpf(command: libc::c_long, attributes: &[u64]) -> io::Result<OwnedFd> {
-    // SAFETY: pointer and size are of the same live slice; what it points to lives in the caller. A descriptor that
-    // the kernel gives is ours alone.
-    unsafe {
-        let size = size_of_val(attributes);
-        let result = libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size);
-        check(i32::try_from(result).unwrap_or(-1)).map(|raw| OwnedFd::from_raw_fd(raw))
+/// Which AF_XDP socket gets the packets of which receive queue (`BPF_MAP_TYPE_XSKMAP`).
+#[derive(Debug)]
+pub struct SocketMap(OwnedFd);
+
+impl SocketMap {
+    /// An empty one for this many queues.
+    pub fn new(queues: u32) -> io::Result<Self> {
+        const MAP_CREATE: libc::c_long = 0;
+        const MAP_TYPE_XSKMAP: u64 = 17;
+        let number = size_of::<u32>() as u64;
+        let map = [MAP_TYPE_XSKMAP | number << 32, number | u64::from(queues) << 32];
+        Ok(Self(owned(bpf(MAP_CREATE, &map)?)))
     }
+
+    /// Enters the socket of a queue.
+    pub fn set(&self, queue: u32, socket: BorrowedFd<'_>) -> io::Result<()> {
+        const MAP_UPDATE: libc::c_long = 2;
+        let (key, value) = (queue, socket.as_raw_fd());
+        let (key, value) = (&raw const key as u64, &raw const value as u64);
+        bpf(MAP_UPDATE, &[descriptor(self.0.as_raw_fd()), key, value, 0]).map(drop)
+    }
+
+    /// Its descriptor, which instructions name it by.
+    pub fn number(&self) -> i32 {
+        self.0.as_raw_fd()
+    }
+}
+
+fn descriptor(raw: RawFd) -> u64 {
+    u64::try_from(raw).unwrap_or(u64::from(u32::MAX))
+}
+
+/// Takes over a descriptor that the kernel has just made.
+fn owned(raw: RawFd) -> OwnedFd {
+    // SAFETY: only called with what a creating call has given to us alone.
+    unsafe { OwnedFd::from_raw_fd(raw) }
+}
+
+/// One call of bpf(2).
+fn bpf(command: libc::c_long, attributes: &[u64]) -> io::Result<RawFd> {
+    // SAFETY: pointer and size are of the same live slice; what it points to lives in the caller.
+    let result = unsafe {
+        let size = size_of_val(attributes);
+        libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size)
+    };
+    check(i32::try_from(result).unwrap_or(-1))
 }
 
 /// Whether a read found nothing to read. A refused port shows at the socket that sent there; it is no failure.

@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use bench_rigs::{
-    load::{Control, Load, Options, Pace, Phase, Place, RelayPlace},
+    load::{
+        Attach, Backend, Control, Load, Options, Pace, Phase, Place, RelayPlace, XdpPlace,
+        parse_mac,
+    },
     sys,
 };
 use clap::Parser;
@@ -45,6 +48,22 @@ struct Arguments {
     /// Address that clients (or with --relay: relays) send from; one socket for each, clients are spread over them
     #[arg(long, required = true, value_name = "ADDRESS")]
     source: Vec<Ipv6Addr>,
+
+    /// Send and receive frames through AF_XDP on --interface instead of through UDP sockets
+    #[arg(long, requires = "interface")]
+    xdp: bool,
+
+    /// Where the XDP program that picks the answers runs: auto, native or generic
+    #[arg(long, default_value = "auto", requires = "xdp")]
+    attach: Attach,
+
+    /// Hardware address of the server or of the router to it, with --xdp; without it, asked of the neighbour table
+    #[arg(long, requires = "xdp", value_parser = hardware_address)]
+    server_mac: Option<[u8; 6]>,
+
+    /// Queues of the interface to use with --xdp, from the first; without it all
+    #[arg(long, requires = "xdp")]
+    queues: Option<u32>,
 
     /// The sources are not addresses of this host (needs `ip -6 route add local PREFIX dev lo`)
     #[arg(long)]
@@ -135,7 +154,24 @@ fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
     Ok(first.parse().map_err(|_| bad())?..=last.parse().map_err(|_| bad())?)
 }
 
+fn hardware_address(text: &str) -> Result<[u8; 6], String> {
+    parse_mac(text)
+        .ok_or_else(|| format!("`{text}` is no hardware address, as in 02:00:00:00:00:01"))
+}
+
 impl Arguments {
+    fn backend(&self) -> Backend {
+        match &self.interface {
+            Some(interface) if self.xdp => Backend::Xdp(XdpPlace {
+                interface: interface.clone(),
+                attach: self.attach,
+                server_mac: self.server_mac,
+                queues: self.queues,
+            }),
+            _ => Backend::Udp,
+        }
+    }
+
     fn place(&self) -> anyhow::Result<Place> {
         let scope = match &self.interface {
             Some(name) => {
@@ -170,6 +206,7 @@ impl Arguments {
         let window = self.window.max(1);
         Ok(Options {
             place: self.place()?,
+            backend: self.backend(),
             clients: self.clients,
             seed: self.seed,
             sharing: !self.no_option_159,

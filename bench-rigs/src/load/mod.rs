@@ -1,4 +1,4 @@
-//! Very many simulated clients on a few UDP sockets. They remember every ACK, and every later answer is held
+//! Very many simulated clients on a few UDP or AF_XDP sockets. They remember every ACK, and every later answer is held
 //! against that memory: no tuple twice, no reserved port, nothing acknowledged and then lost.
 
 mod fleet;
@@ -8,6 +8,7 @@ mod report;
 mod run;
 mod scenario;
 mod search;
+mod speech;
 mod text;
 mod transport;
 mod wrong;
@@ -18,7 +19,7 @@ pub use run::{Control, Load, Options, Pace};
 pub use scenario::{AttachName, BackendName, Scenario, Spacing};
 pub use search::{Found, SearchOptions, Trial, search};
 pub use text::{Amount, Mac, Mix, Pacing, PhaseSpec, PortRange, Scene};
-pub use transport::{Place, RelayPlace};
+pub use transport::{Attach, Backend, Place, RelayPlace, XdpPlace, parse_mac};
 pub use wrong::{CAPTURE_OCTETS_MAX, WrongCapture};
 
 use std::{fmt, str::FromStr};

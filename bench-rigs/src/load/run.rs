@@ -17,7 +17,8 @@ use super::{
     ledger::{Ledger, Violation},
     memory,
     report::Tally,
-    transport::{Place, Transport},
+    speech,
+    transport::{Backend, Place, Transport, Written},
 };
 use crate::{
     error::{Result, RigError},
@@ -47,6 +48,8 @@ pub enum Pace {
 pub struct Options {
     /// Where clients and server are.
     pub place: Place,
+    /// How datagrams leave and come in.
+    pub backend: Backend,
     /// Number of clients.
     pub clients: u32,
     /// Which population: other seeds have other identities.
@@ -91,8 +94,6 @@ pub struct Load {
     server: Option<Ipv4Addr>,
     reports: Vec<PhaseReport>,
     unreadable: u64,
-    /// Answers of the batch in hand.
-    answers: Vec<Answer>,
 }
 
 /// The state of one phase.
@@ -127,11 +128,10 @@ impl Load {
         Ok(Self {
             fleet: Fleet::new(options.clients, options.seed, Instant::now()),
             ledger: Ledger::new(options.reserved.clone()),
-            transport: Transport::open(options.place.clone())?,
+            transport: Transport::open(&options.place, &options.backend)?,
             server: options.server_id,
             reports: Vec::new(),
             unreadable: 0,
-            answers: Vec::new(),
             options,
         })
     }
@@ -175,7 +175,7 @@ impl Load {
 
     /// All that was found so far.
     pub fn summary(&self) -> Summary {
-        let refused = self.transport.refused;
+        let refused = self.transport.refused();
         Summary::new(self.reports.clone(), &self.ledger, refused, self.unreadable)
     }
 
@@ -305,7 +305,7 @@ impl Load {
                 running.tally.complete(now.saturating_duration_since(scheduled));
                 let identity = self.fleet.identity(number);
                 let message = Message::release(&identity, self.fleet.xid(number), &lease);
-                return self.transport.send(number, &self.as_spoken(message));
+                return self.send(number, message);
             }
         };
         running.under_way += 1;
@@ -329,12 +329,17 @@ impl Load {
             (Step::Idle | Step::Renewed | Step::Rebound | Step::Rebooted, _) => return Ok(()),
         };
         running.overdue.push_back((deadline, number));
-        self.transport.send(number, &self.as_spoken(message))
+        self.send(number, message)
     }
 
-    /// The message as a client with or without option 159 says it.
-    fn as_spoken<'m>(&self, message: Message<'m>) -> Message<'m> {
-        if self.options.sharing { message } else { message.without_sharing() }
+    /// Sends a message as a client with or without option 159 says it.
+    fn send(&mut self, number: u32, message: Message<'_>) -> Result<()> {
+        let message = if self.options.sharing { message } else { message.without_sharing() };
+        let relay = self.options.place.relay.as_ref();
+        self.transport.send(number, |buffer| {
+            let length = speech::emit(buffer, &message, relay, number)?;
+            Written::sum_up(buffer, length)
+        })
     }
 
     fn send_again(&mut self, running: &mut Running<'_>, now: Instant) -> Result<usize> {
@@ -373,22 +378,22 @@ impl Load {
     }
 
     fn receive(&mut self, running: &mut Running<'_>) -> Result<usize> {
-        let mut answers = std::mem::take(&mut self.answers);
-        let fleet = &self.fleet;
-        let unreadable = &mut self.unreadable;
-        let count = self.transport.receive(|payload| {
-            let known = |xid| Some(fleet.identity(fleet.client_of(xid).0));
-            match Answer::read(payload, known) {
-                Some(answer) => answers.push(answer),
-                None => *unreadable += 1,
+        let mut total = 0;
+        for inlet in 0..self.transport.inlets() {
+            let count = self.transport.receive(inlet)?;
+            total += count;
+            let now = Instant::now();
+            for at in 0..count {
+                let fleet = &self.fleet;
+                let known = |xid| Some(fleet.identity(fleet.client_of(xid).0));
+                let payload = self.transport.received(at);
+                match payload.and_then(|payload| Answer::read(payload, known)) {
+                    Some(answer) => self.take(running, &answer, now)?,
+                    None => self.unreadable += 1,
+                }
             }
-        })?;
-        let now = Instant::now();
-        for answer in answers.drain(..) {
-            self.take(running, &answer, now)?;
         }
-        self.answers = answers;
-        Ok(count)
+        Ok(total)
     }
 
     /// What an answer does to its client.

@@ -12,7 +12,7 @@ use bench_rigs::{
     error::Result,
     exchange::Talker,
     kea,
-    load::{Control, Load, Options, Pace, Place},
+    load::{Backend, Control, Load, Options, Pace, Place},
     message::Identity,
     stage::{CLIENT, CLIENT_INTERFACE, SERVER, SERVER_INTERFACE, Stage},
 };
@@ -113,6 +113,7 @@ fn load(stage: &Stage) -> Load {
             interface: None,
             relay: None,
         },
+        backend: Backend::Udp,
         clients: CLIENTS,
         seed: 5,
         sharing: true,

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddrV6};
 use bench_rigs::{
     error::Result,
     exchange::{Talker, expect},
-    load::{Control, Load, Options, Pace, Place},
+    load::{Backend, Control, Load, Options, Pace, Place},
     message::{Identity, Message},
     stage::LINK,
 };
@@ -185,6 +185,7 @@ fn several_queues_serve_one_table() {
             interface: None,
             relay: None,
         },
+        backend: Backend::Udp,
         clients: 2000,
         seed: 3,
         sharing: true,

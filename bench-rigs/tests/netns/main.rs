@@ -9,6 +9,7 @@ mod frames;
 mod home;
 mod hostile;
 mod information;
+mod load;
 mod neighbours;
 mod operation;
 mod relays;

@@ -15,6 +15,8 @@ pub mod counters;
 mod frames;
 pub mod link;
 #[cfg(feature = "xdp")]
+pub mod raw;
+#[cfg(feature = "xdp")]
 pub mod steer;
 pub mod sys;
 pub mod udp;

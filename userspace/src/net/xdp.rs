@@ -146,32 +146,13 @@ impl XdpPort {
         published: Arc<Published>,
     ) -> Result<Self, XdpError> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
-        let sizes = sizes_for(facts.mtu, options);
-        let failed = |error| open_failed(facts, queue, sizes, error);
-        let interface: Interface = facts.name.parse().map_err(|_| {
-            failed(("name the interface", io::Error::from_raw_os_error(libc::EINVAL)))
-        })?;
-        let open = |binding: BindFlags| {
-            Queue::open(&interface, queue, sizes, binding | BindFlags::XDP_USE_NEED_WAKEUP)
-        };
-        let zero_copy = match mode {
-            Mode::Native => open(BindFlags::XDP_ZEROCOPY).ok(),
-            Mode::Generic => None,
-        };
-        let (queue, blanks) = match zero_copy {
-            Some(opened) => opened,
-            None => open(BindFlags::XDP_COPY).map_err(failed)?,
-        };
-        // An older kernel has no such option, and sends 32 frames for each system call.
-        let budget = i32::try_from(options.ring_frames).unwrap_or(i32::MAX).min(TRANSMIT_BUDGET);
-        let _ = sys::set_option(queue.socket(), libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &budget);
-        let flags = sys::integer_option(queue.socket(), libc::SOL_XDP, XDP_OPTIONS).unwrap_or(0);
+        let (queue, blanks, is_zero_copy) = open_queue(facts, queue, mode, options)?;
         Ok(Self {
             interface: facts.name.clone(),
             index: facts.index,
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             queue,
-            is_zero_copy: flags & XDP_OPTIONS_ZEROCOPY != 0,
+            is_zero_copy,
             received: Vec::with_capacity(BURST_MAX),
             spent: Vec::with_capacity(BURST_MAX),
             outbox: Vec::with_capacity(blanks.len()),
@@ -377,6 +358,38 @@ impl<'a, T> Accepted<'a, T> {
             None => Disposal::Discard,
         }
     }
+}
+
+/// Opens a socket on `queue`, with zero copy if the program runs in the driver and that can, else with copies. Gives it
+/// with its blank frames, and whether the network card reads and writes them itself.
+pub(super) fn open_queue(
+    facts: &Facts,
+    queue: u32,
+    mode: Mode,
+    options: XdpOptions,
+) -> Result<(Queue, Vec<Frame>, bool), XdpError> {
+    let sizes = sizes_for(facts.mtu, options);
+    let failed = |error| open_failed(facts, queue, sizes, error);
+    let interface: Interface = facts
+        .name
+        .parse()
+        .map_err(|_| failed(("name the interface", io::Error::from_raw_os_error(libc::EINVAL))))?;
+    let open = |binding: BindFlags| {
+        Queue::open(&interface, queue, sizes, binding | BindFlags::XDP_USE_NEED_WAKEUP)
+    };
+    let zero_copy = match mode {
+        Mode::Native => open(BindFlags::XDP_ZEROCOPY).ok(),
+        Mode::Generic => None,
+    };
+    let (queue, blanks) = match zero_copy {
+        Some(opened) => opened,
+        None => open(BindFlags::XDP_COPY).map_err(failed)?,
+    };
+    // An older kernel has no such option, and sends 32 frames for each system call.
+    let budget = i32::try_from(options.ring_frames).unwrap_or(i32::MAX).min(TRANSMIT_BUDGET);
+    let _ = sys::set_option(queue.socket(), libc::SOL_XDP, XDP_MAX_TX_SKB_BUDGET, &budget);
+    let flags = sys::integer_option(queue.socket(), libc::SOL_XDP, XDP_OPTIONS).unwrap_or(0);
+    Ok((queue, blanks, flags & XDP_OPTIONS_ZEROCOPY != 0))
 }
 
 /// Frames of 2 KiB where a packet fits one, else of a page, which is the most that AF_XDP has.

@@ -1,0 +1,50 @@
+//! What a client's message looks like when it leaves: as it is, or inside the Relay-forwards of its relays.
+
+use std::net::Ipv6Addr;
+
+use portlease::wire::{dhcpv6::RelayForward, writer::Writer};
+
+use super::RelayPlace;
+use crate::message::{Message, relay_at};
+
+/// Writes the DHCPv6 payload of a client's message. Gives its length.
+pub(super) fn emit(
+    buffer: &mut [u8],
+    message: &Message<'_>,
+    relay: Option<&RelayPlace>,
+    client: u32,
+) -> Option<usize> {
+    let mut w = Writer::new(buffer);
+    match relay {
+        None => message.emit(&mut w, &[]),
+        Some(relay) => emit_relayed(&mut w, message, relay, client),
+    }
+    w.finish()
+}
+
+fn emit_relayed(w: &mut Writer<'_>, message: &Message<'_>, relay: &RelayPlace, client: u32) {
+    let peer = Ipv6Addr::from_bits((0xfe80 << 112) | (0x02ff_0000 << 32) | u128::from(client));
+    let mut interface_id = *b"subscriber 00000000";
+    for (at, nibble) in interface_id[11..].iter_mut().zip((0..8).rev()) {
+        *at = b"0123456789abcdef"[(client >> (4 * nibble) & 15) as usize];
+    }
+    let inner = RelayForward {
+        interface_id: relay.interface_id.then_some(&interface_id),
+        ..relay_at(relay.link_address, peer)
+    };
+    let levels = relay.levels.max(1);
+    let mut chain = [inner; LEVELS_MAX];
+    let levels = levels.min(LEVELS_MAX);
+    for (at, level) in chain[..levels].iter_mut().enumerate() {
+        let hops = levels - 1 - at;
+        if hops > 0 {
+            // What an outer relay says: who it heard it from. It need not say where the client is.
+            *level = relay_at(Ipv6Addr::UNSPECIFIED, relay.link_address);
+        }
+        level.hop_count = hops.to_le_bytes()[0];
+    }
+    message.emit(w, &chain[..levels]);
+}
+
+/// Levels of relays that a load can put around a query (RFC 8415 §7.6, `HOP_COUNT_LIMIT`).
+const LEVELS_MAX: usize = 9;

@@ -1,0 +1,90 @@
+//! Where the clients of a load sit, where their server is, and which way leads there.
+
+use std::{
+    net::{Ipv6Addr, SocketAddrV6},
+    str::FromStr,
+};
+
+use portlease::wire::dhcpv6::{CLIENT_PORT, SERVER_PORT};
+
+/// Where the clients of a load sit and where their server is.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The server: one of its addresses, or `ff02::1:2` with the interface as its scope.
+    pub server: SocketAddrV6,
+    /// Where packets come from. Clients are spread over them; with UDP there is one socket for each.
+    pub sources: Vec<Ipv6Addr>,
+    /// The sources are not addresses of this host; a local route for their prefix brings the answers in. AF_XDP needs
+    /// neither addresses nor routes.
+    pub foreign: bool,
+    /// The interface of all sockets, where addresses alone do not tell.
+    pub interface: Option<String>,
+    /// Clients sit behind relays: each source is one, sends from port 547 and wraps what it sends.
+    pub relay: Option<RelayPlace>,
+}
+
+impl Place {
+    /// The UDP port that packets leave from and answers come to.
+    pub(super) fn port(&self) -> u16 {
+        if self.relay.is_some() { SERVER_PORT } else { CLIENT_PORT }
+    }
+}
+
+/// The relays of a load.
+#[derive(Clone, Debug)]
+pub struct RelayPlace {
+    /// Link-address of the relay next to the clients; decides their pool.
+    pub link_address: Ipv6Addr,
+    /// Levels of Relay-forward around each query.
+    pub levels: usize,
+    /// Adds an Interface-Id, one for each client.
+    pub interface_id: bool,
+}
+
+/// How datagrams leave and come in.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// Through UDP sockets of the kernel.
+    #[default]
+    Udp,
+    /// Through AF_XDP sockets, past the kernel's IP stack.
+    Xdp(XdpPlace),
+}
+
+/// What AF_XDP needs to know beside the addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XdpPlace {
+    /// The interface. Answers to our UDP port do not reach its host's sockets meanwhile; all else does.
+    pub interface: String,
+    /// Where the program that picks the answers runs.
+    pub attach: Attach,
+    /// Hardware address of the server or the router to it; without one it is asked for by neighbour discovery.
+    pub server_mac: Option<[u8; 6]>,
+    /// How many queues of the interface to use, from the first; without a number all.
+    pub queues: Option<u32>,
+}
+
+/// Where the XDP program that picks the answers runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attach {
+    /// In the driver if it can, else in the network stack.
+    #[default]
+    Auto,
+    /// In the driver.
+    Native,
+    /// In the network stack.
+    Generic,
+}
+
+impl FromStr for Attach {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "native" => Ok(Self::Native),
+            "generic" => Ok(Self::Generic),
+            other => Err(format!("`{other}` is no mode: auto, native or generic")),
+        }
+    }
+}
