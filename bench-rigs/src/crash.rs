@@ -13,7 +13,7 @@ use crate::{
     daemon::{Config, Daemon},
     error::{Doing as _, Result, RigError},
     interrupt,
-    load::{Backend, Control, Load, Options, Pace, Phase, Place, Summary, Work},
+    load::{Backend, Backoff, Control, Load, Mix, Options, Pace, Phase, Place, Summary, Work},
     stage::{CLIENT, SERVER, SERVER_INTERFACE, Stage},
 };
 
@@ -216,13 +216,12 @@ impl Ordeal {
             seed: 1,
             sharing: true,
             pace: Pace::Closed { window: 128 },
-            timeout: Duration::from_millis(400),
             // Restarts take a while, and a client does not give up for that.
-            tries: None,
+            backoff: Backoff::Fixed { timeout: Duration::from_millis(400), tries: None },
             reserved: vec![0..=1023],
             server_id: None,
             release_rate: 20_000.0,
-            renew_share: 0.2,
+            mix: Mix::even(),
             progress: false,
         }
     }

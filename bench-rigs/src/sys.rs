@@ -8,6 +8,7 @@ use std::{
     mem::{size_of, size_of_val, zeroed},
     net::{Ipv6Addr, SocketAddrV6, UdpSocket},
     os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+    ptr,
     time::Duration,
 };
 
@@ -134,10 +135,13 @@ pub fn udp_socket(binding: &Binding<'_>) -> io::Result<UdpSocket> {
 pub fn wait_readable(sockets: &[RawFd], timeout: Duration) -> io::Result<bool> {
     let mut polled: Vec<libc::pollfd> =
         sockets.iter().map(|&fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 }).collect();
-    let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    let timeout = libc::timespec {
+        tv_sec: libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: timeout.subsec_nanos().into(),
+    };
     let count = libc::nfds_t::try_from(polled.len()).unwrap_or(libc::nfds_t::MAX);
-    // SAFETY: pointer and count are of the same live vector.
-    let ready = unsafe { libc::poll(polled.as_mut_ptr(), count, milliseconds) };
+    // SAFETY: pointer and count are of the same live vector, the timeout outlives the call, and no mask is set.
+    let ready = unsafe { libc::ppoll(polled.as_mut_ptr(), count, &raw const timeout, ptr::null()) };
     match check(ready) {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(false),
         other => other.map(|ready| ready > 0),

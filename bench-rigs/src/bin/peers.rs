@@ -8,7 +8,7 @@ use bench_rigs::{
     error::Result,
     interrupt,
     kea::{self, Kea},
-    load::{Backend, Control, Load, Options, Pace, PhaseReport, Place},
+    load::{Backend, Backoff, Control, Load, Mix, Options, Pace, PhaseReport, Place},
     netns,
     stage::{CLIENT, SERVER, SERVER_INTERFACE, Stage},
     sys,
@@ -166,12 +166,11 @@ fn options(name: &str, stage: &Stage, arguments: &Arguments) -> Options {
         seed: 1,
         sharing: name != "kea",
         pace: Pace::Closed { window: arguments.window },
-        timeout: Duration::from_secs(1),
-        tries: Some(5),
+        backoff: Backoff::Fixed { timeout: Duration::from_secs(1), tries: Some(5) },
         reserved: vec![0..=1023],
         server_id: None,
         release_rate: 10_000.0,
-        renew_share: 0.5,
+        mix: Mix::even(),
         progress: false,
     }
 }
@@ -213,8 +212,8 @@ fn show(turns: &[Turn], servers: &[String]) {
                 median(|turn| turn.server_us),
                 median(|turn| turn.softirq_us),
                 100.0 * median(|turn| turn.generator_share),
-                median(|turn| f64::from(u32::try_from(turn.report.latency_us_p50).unwrap_or(0))),
-                median(|turn| f64::from(u32::try_from(turn.report.latency_us_p99).unwrap_or(0))),
+                median(|turn| f64::from(u32::try_from(turn.report.latency.p50_us).unwrap_or(0))),
+                median(|turn| f64::from(u32::try_from(turn.report.latency.p99_us).unwrap_or(0))),
             );
         }
     }

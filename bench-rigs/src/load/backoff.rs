@@ -1,6 +1,10 @@
 //! When a message is sent again: after a fixed time, or backing off as RFC 2131 §4.1 says.
 
-use std::time::Duration;
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
+    time::Duration,
+};
 
 /// When a message is sent again, and how often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,10 +55,51 @@ impl Backoff {
         let (Self::Fixed { tries, .. } | Self::Rfc2131 { tries, .. }) = self;
         tries.is_some_and(|tries| transmissions >= tries)
     }
+}
 
-    /// Whether all waits are alike, so that deadlines come in the order in which they were set.
-    pub fn is_fixed(&self) -> bool {
-        matches!(self, Self::Fixed { .. })
+/// When to look after which client: in the order in which it was said while all waits are alike, else sorted.
+#[derive(Debug)]
+pub(super) enum Deadlines {
+    /// All waits are alike.
+    Queue(VecDeque<(u64, u32)>),
+    /// Waits differ.
+    Sorted(BinaryHeap<Reverse<(u64, u32)>>),
+}
+
+impl Deadlines {
+    pub(super) fn new(backoff: &Backoff) -> Self {
+        match backoff {
+            Backoff::Fixed { .. } => Self::Queue(VecDeque::new()),
+            Backoff::Rfc2131 { .. } => Self::Sorted(BinaryHeap::new()),
+        }
+    }
+
+    /// Remembers to look after a client at this time.
+    pub(super) fn push(&mut self, at_us: u64, client: u32) {
+        match self {
+            Self::Queue(queue) => queue.push_back((at_us, client)),
+            Self::Sorted(heap) => heap.push(Reverse((at_us, client))),
+        }
+    }
+
+    /// The first deadline that is over, taken out.
+    pub(super) fn pop_due(&mut self, now_us: u64) -> Option<(u64, u32)> {
+        let &(at_us, _) = match self {
+            Self::Queue(queue) => queue.front()?,
+            Self::Sorted(heap) => &heap.peek()?.0,
+        };
+        if at_us > now_us {
+            return None;
+        }
+        self.pop()
+    }
+
+    /// The first deadline, taken out.
+    pub(super) fn pop(&mut self) -> Option<(u64, u32)> {
+        match self {
+            Self::Queue(queue) => queue.pop_front(),
+            Self::Sorted(heap) => heap.pop().map(|Reverse(first)| first),
+        }
     }
 }
 
@@ -91,10 +136,27 @@ mod tests {
     }
 
     #[test]
+    fn deadlines_come_when_they_are_over_and_the_earliest_first() {
+        let fixed = Backoff::Fixed { timeout: Duration::from_secs(1), tries: None };
+        for (backoff, given) in [(fixed, [3, 5, 9]), (Backoff::rfc2131(1.0, None), [9, 3, 5])] {
+            let mut deadlines = Deadlines::new(&backoff);
+            given.map(|at| deadlines.push(at, 7));
+            assert_eq!(deadlines.pop_due(2), None);
+            assert_eq!(deadlines.pop_due(5), Some((3, 7)));
+            assert_eq!(deadlines.pop_due(5), Some((5, 7)));
+            assert_eq!(deadlines.pop_due(5), None);
+            assert_eq!(deadlines.pop(), Some((9, 7)));
+        }
+    }
+
+    #[test]
     fn a_fixed_wait_is_fixed() {
         let backoff = Backoff::Fixed { timeout: Duration::from_millis(7), tries: Some(2) };
         let mut random = fastrand::Rng::new();
-        assert_eq!((backoff.wait_us(1, &mut random), backoff.wait_us(9, &mut random)), (7000, 7000));
-        assert!(backoff.is_fixed() && backoff.is_exhausted(2));
+        assert_eq!(
+            (backoff.wait_us(1, &mut random), backoff.wait_us(9, &mut random)),
+            (7000, 7000)
+        );
+        assert!(!backoff.is_exhausted(1) && backoff.is_exhausted(2));
     }
 }

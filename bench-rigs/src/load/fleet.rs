@@ -1,7 +1,5 @@
 //! The clients of a load: what each holds and what it is waiting for.
 
-use std::time::Instant;
-
 use crate::message::{Identity, Lease};
 
 /// The most clients a load can have: a transaction identifier holds a client's number and the round.
@@ -41,10 +39,12 @@ pub(super) struct Client {
     pub(super) round: u8,
     /// Transmissions of the current message.
     pub(super) tries: u32,
-    /// When the exchange was due, from which its latency counts.
-    pub(super) scheduled: Instant,
+    /// When the exchange was due, from which its latency counts; like all times in microseconds.
+    pub(super) scheduled_us: u64,
+    /// When the current message was due first.
+    pub(super) asked_us: u64,
     /// When the current message is sent again.
-    pub(super) deadline: Instant,
+    pub(super) deadline_us: u64,
 }
 
 /// All clients.
@@ -55,16 +55,18 @@ pub(super) struct Fleet {
 }
 
 impl Fleet {
-    pub(super) fn new(count: u32, seed: u8, now: Instant) -> Self {
+    /// Clients of a population. `salt` makes the transactions of two runs differ.
+    pub(super) fn new(count: u32, seed: u8, salt: u32) -> Self {
         let idle = Client {
             lease: None,
             step: Step::Idle,
             round: 0,
             tries: 0,
-            scheduled: now,
-            deadline: now,
+            scheduled_us: 0,
+            asked_us: 0,
+            deadline_us: 0,
         };
-        Self { clients: vec![idle; count as usize], seed, salt: fastrand::u32(..) }
+        Self { clients: vec![idle; count as usize], seed, salt }
     }
 
     pub(super) fn seed(&self) -> u8 {
@@ -85,6 +87,12 @@ impl Fleet {
 
     pub(super) fn get_mut(&mut self, number: u32) -> Option<&mut Client> {
         self.clients.get_mut(number as usize)
+    }
+
+    /// Clients without a lease.
+    pub(super) fn vacant(&self) -> u32 {
+        let vacant = self.clients.iter().filter(|client| client.lease.is_none()).count();
+        u32::try_from(vacant).unwrap_or(u32::MAX)
     }
 
     pub(super) fn leases(&self) -> impl Iterator<Item = (u32, &Lease)> {
@@ -112,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_transaction_tells_its_client_and_round() {
-        let mut fleet = Fleet::new(1000, 1, Instant::now());
+        let mut fleet = Fleet::new(1000, 1, 0x1234_5678);
         for number in [0, 1, 77, 999] {
             for round in [0, 1, 255] {
                 fleet.get_mut(number).unwrap().round = round;

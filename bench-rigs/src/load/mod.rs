@@ -1,9 +1,18 @@
 //! Very many simulated clients on a few UDP or AF_XDP sockets. They remember every ACK, and every later answer is held
 //! against that memory: no tuple twice, no reserved port, nothing acknowledged and then lost.
 
+mod answers;
+mod backoff;
 mod fleet;
+mod latency;
 mod ledger;
 mod memory;
+mod mix;
+mod pace;
+mod plan;
+mod play;
+mod plots;
+mod progress;
 mod report;
 mod run;
 mod scenario;
@@ -13,16 +22,22 @@ mod text;
 mod transport;
 mod wrong;
 
+pub use backoff::Backoff;
+pub use latency::{AnswerKind, Interval, LatencyReport, Timeline};
 pub use ledger::{Ledger, Violation};
-pub use report::{PhaseReport, Summary};
-pub use run::{Control, Load, Options, Pace};
+pub use pace::{Pace, Pacer};
+pub use plan::Plan;
+pub use play::play;
+pub use plots::write_plots;
+pub use report::{BUSY_SHARE_MAX, HEADROOM_MIN, PhaseReport, SCHEMA, Summary};
+pub use run::{Control, Load, Options};
 pub use scenario::{AttachName, BackendName, Scenario, Spacing};
 pub use search::{Found, SearchOptions, Trial, search};
 pub use text::{Amount, Mac, Mix, Pacing, PhaseSpec, PortRange, Scene};
 pub use transport::{Attach, Backend, Place, RelayPlace, XdpPlace, parse_mac};
 pub use wrong::{CAPTURE_OCTETS_MAX, WrongCapture};
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 /// What the clients of a phase do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +52,7 @@ pub enum Work {
     Reboot,
     /// Clients with a lease give it up. Nothing answers.
     Release,
-    /// Clients drawn at random: who has no lease obtains one, who has one renews or releases it.
+    /// Clients drawn at random do what the weights of the mix say.
     Mixed,
 }
 
@@ -59,8 +74,11 @@ impl fmt::Display for Work {
 pub struct Phase {
     /// What the clients do.
     pub work: Work,
-    /// How many exchanges; without a number, one for each client that can do it.
+    /// How many exchanges; without a number as many as the time allows, or without that one for each client that can
+    /// do it.
     pub exchanges: Option<u64>,
+    /// Nothing starts after so long.
+    pub lasts: Option<Duration>,
 }
 
 impl FromStr for Phase {
@@ -89,7 +107,7 @@ impl FromStr for Phase {
                 ));
             }
         };
-        Ok(Self { work, exchanges })
+        Ok(Self { work, exchanges, lasts: None })
     }
 }
 
@@ -100,8 +118,9 @@ mod tests {
     #[test]
     fn a_phase_is_read_with_and_without_a_number() {
         let read = |text: &str| text.parse::<Phase>();
-        assert_eq!(read("new"), Ok(Phase { work: Work::New, exchanges: None }));
-        assert_eq!(read("mixed=500"), Ok(Phase { work: Work::Mixed, exchanges: Some(500) }));
+        assert_eq!(read("new"), Ok(Phase { work: Work::New, exchanges: None, lasts: None }));
+        let exchanges = Some(500);
+        assert_eq!(read("mixed=500"), Ok(Phase { work: Work::Mixed, exchanges, lasts: None }));
         assert!(read("steal").unwrap_err().contains("steal"));
         assert!(read("new=many").unwrap_err().contains("many"));
     }

@@ -190,7 +190,8 @@ mod tests {
         for (from, to) in [(1000.0, 5000.0), (5000.0, 1000.0), (2000.0, 2000.0)] {
             let pace = Pace::Ramp { from, to, seconds: 10.0, spacing: Spacing::Fixed };
             let times = times(pace, 0, 12_000_000);
-            let until = |seconds: f64| times.iter().filter(|&&at| at < micros(seconds)).count() as f64;
+            let until =
+                |seconds: f64| times.iter().filter(|&&at| at < micros(seconds)).count() as f64;
             for seconds in [2.0, 5.0, 10.0] {
                 let integral = from * seconds + (to - from) * seconds * seconds / 20.0;
                 assert!((until(seconds) - integral).abs() <= 2.0, "{from} to {to}: {seconds} s");

@@ -33,7 +33,6 @@ pub struct Plan {
     pub scenario: Scenario,
     pacing: Pacing,
     spacing: Spacing,
-    release_rate: f64,
     time_scale: f64,
     pub(super) search: SearchOptions,
     /// An exchange of a trial that takes longer counts as lost.
@@ -90,6 +89,7 @@ impl Plan {
                 ),
             ));
         }
+        let release_rate = positive("--release-rate", said.release_rate, 20_000.0)?;
         let late = positive("--late-ms", said.late_ms, 100.0)?;
         Ok(Self {
             name: said.name.clone().unwrap_or_else(|| "perf4o6".to_owned()),
@@ -101,6 +101,7 @@ impl Plan {
                 sharing: !said.no_option_159.unwrap_or(false),
                 pace: Pace::Closed { window: 256 },
                 backoff: plain_backoff(said, time_scale),
+                release_rate,
                 reserved: reserved(said),
                 server_id: said.server_id,
                 mix: said.mix.unwrap_or(Mix::even()),
@@ -109,7 +110,6 @@ impl Plan {
             phases,
             pacing,
             spacing,
-            release_rate: positive("--release-rate", said.release_rate, 20_000.0)?,
             time_scale,
             search: search_options(said)?,
             late: Duration::from_secs_f64(late / 1000.0),
@@ -122,7 +122,7 @@ impl Plan {
         match (phase.pacing, phase.scene) {
             (Some(pacing), _) => pacing,
             (None, scene) if scene.is_storm() => Pacing::Burst,
-            (None, Scene::Release) => Pacing::Rate(self.release_rate),
+            (None, Scene::Release) => Pacing::Rate(self.options.release_rate),
             (None, _) => self.pacing,
         }
     }
@@ -238,9 +238,9 @@ fn sources(said: &Scenario) -> Result<Vec<Ipv6Addr>> {
         0 => Err(usage("--sources", "0 is not above 0")),
         1 => Ok(listed.to_vec()),
         _ if listed.len() > 1 => Err(usage("--sources", "counts on from one --source only")),
-        count => {
-            Ok((0..count.into()).map(|n| Ipv6Addr::from_bits(first.to_bits().wrapping_add(n))).collect())
-        }
+        count => Ok((0..count.into())
+            .map(|n| Ipv6Addr::from_bits(first.to_bits().wrapping_add(n)))
+            .collect()),
     }
 }
 

@@ -4,9 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{
     Amount, Backoff, Control, Load, Pace, Pacing, Phase, PhaseReport, PhaseSpec, Plan, Scene,
-    Spacing, Summary, Trial, Work,
-    report::BUSY_SHARE_MAX,
-    search,
+    Spacing, Summary, Trial, Work, report::BUSY_SHARE_MAX, search,
 };
 use crate::error::Result;
 
@@ -111,7 +109,7 @@ fn make_room(plan: &Plan, load: &mut Load, control: &Control, rate: f64) -> Resu
     if f64::from(load.vacant()) * VACANT_SHARE >= needed {
         return Ok(());
     }
-    load.set_pace(Pace::Open { rate: plan.release_rate(), spacing: Spacing::Fixed });
+    load.set_pace(Pace::Open { rate: plan.options.release_rate, spacing: Spacing::Fixed });
     load.run(Phase { work: Work::Release, exchanges: None, lasts: None }, control)?;
     Ok(())
 }
@@ -147,8 +145,7 @@ fn try_rate(
     }
     let (lasts, report) = run(options.trial_seconds, once)?;
     let offered = offered(&report, lasts);
-    let generator_limited =
-        offered < 0.97 * rate || report.generator_busy_share >= BUSY_SHARE_MAX;
+    let generator_limited = offered < 0.97 * rate || report.generator_busy_share >= BUSY_SHARE_MAX;
     let loss_percent = report.loss_percent();
     let trial = Trial {
         rate,
@@ -159,7 +156,9 @@ fn try_rate(
         p99_us: report.latency.p99_us,
         generator_busy: report.generator_busy_share,
         generator_limited,
-        good: report.completed > 0 && loss_percent <= options.loss_percent && offered >= 0.97 * rate,
+        good: report.completed > 0
+            && loss_percent <= options.loss_percent
+            && offered >= 0.97 * rate,
     };
     Ok((trial, report))
 }

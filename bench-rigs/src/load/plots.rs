@@ -42,7 +42,11 @@ fn latency_of_phases(title: &str, summary: &Summary) -> Chart {
 fn latency_of_phase(title: &str, phase: &PhaseReport) -> Chart {
     let whole = std::iter::once(line("exchange", &phase.latency));
     let answers = phase.answers.iter().map(|(name, report)| line(name, report));
-    latency_chart(format!("{title}: latency of {}", phase.phase), subtitle(phase), whole.chain(answers))
+    latency_chart(
+        format!("{title}: latency of {}", phase.phase),
+        subtitle(phase),
+        whole.chain(answers),
+    )
 }
 
 fn latency_chart(title: String, subtitle: String, lines: impl Iterator<Item = Line>) -> Chart {
@@ -57,7 +61,8 @@ fn latency_chart(title: String, subtitle: String, lines: impl Iterator<Item = Li
 
 #[expect(clippy::cast_precision_loss, reason = "latencies are far below 2^52 microseconds")]
 fn line(name: &str, report: &LatencyReport) -> Line {
-    let points = report.distribution.iter().map(|&(percentile, latency)| (percentile, latency as f64));
+    let points =
+        report.distribution.iter().map(|&(percentile, latency)| (percentile, latency as f64));
     Line { name: name.to_owned(), points: points.collect(), dashed: false }
 }
 

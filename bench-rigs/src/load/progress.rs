@@ -2,6 +2,8 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
+use super::Work;
+
 /// Between two lines on a terminal, and in a log.
 const TERMINAL_US: u64 = 200_000;
 const LOG_US: u64 = 1_000_000;
@@ -11,9 +13,8 @@ const COLUMNS: usize = 118;
 
 /// What a line says.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Snapshot<'a> {
-    pub(super) phase: &'a str,
-    pub(super) started: u64,
+pub(super) struct Snapshot {
+    pub(super) phase: Work,
     pub(super) completed: u64,
     pub(super) wanted: Option<u64>,
     pub(super) under_way: usize,
@@ -45,7 +46,7 @@ impl Progress {
     }
 
     /// Shows a line, and when the next one is due.
-    pub(super) fn show(&mut self, now_us: u64, snapshot: &Snapshot<'_>) {
+    pub(super) fn show(&mut self, now_us: u64, snapshot: &Snapshot) {
         let line = self.line(now_us, snapshot);
         let mut out = std::io::stderr().lock();
         // Nothing can be done about a standard error that is gone.
@@ -60,7 +61,7 @@ impl Progress {
         self.next_us = now_us + if self.terminal { TERMINAL_US } else { LOG_US };
     }
 
-    fn line(&self, now_us: u64, snapshot: &Snapshot<'_>) -> String {
+    fn line(&self, now_us: u64, snapshot: &Snapshot) -> String {
         let (then_us, then) = self.last;
         let rate = snapshot.completed.saturating_sub(then) * 1_000_000 / (now_us - then_us).max(1);
         let of = snapshot.wanted.map_or(String::new(), |wanted| format!(" of {wanted}"));
@@ -103,8 +104,7 @@ mod tests {
     fn a_line_tells_the_rate_since_the_last_and_troubles_only_if_there_are_some() {
         let mut progress = Progress::new(1_000_000, true);
         let snapshot = Snapshot {
-            phase: "new",
-            started: 700,
+            phase: Work::New,
             completed: 600,
             wanted: Some(1000),
             under_way: 100,

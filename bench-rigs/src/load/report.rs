@@ -90,10 +90,10 @@ impl Tally {
         now_us: u64,
         elapsed: Duration,
         generator: Duration,
+        busy: f64,
     ) -> PhaseReport {
         let seconds = elapsed.as_secs_f64();
         let rate = ratio(self.completed, seconds);
-        let busy = if seconds > 0.0 { generator.as_secs_f64() / seconds } else { 0.0 };
         let total = self.total();
         PhaseReport {
             phase: self.work.to_string(),
@@ -172,6 +172,11 @@ impl PhaseReport {
         self.generator_busy_share >= BUSY_SHARE_MAX
             || (self.generator_ceiling_per_second > 0.0
                 && self.generator_ceiling_per_second < HEADROOM_MIN * self.rate)
+    }
+
+    /// Completed exchanges per second, over this time.
+    pub(super) fn completed_in(&self, seconds: f64) -> f64 {
+        ratio(self.completed, seconds)
     }
 
     /// Share of what was started that had not ended as it should, in percent.
@@ -316,7 +321,7 @@ fn write_search(f: &mut fmt::Formatter<'_>, phase: &str, found: &Found) -> fmt::
         };
         writeln!(
             f,
-            "{:width$}  {:>10.0} {:>10.0} {:>10.0} {:>7.3}% {:>9.0} {:>9.0} {:>5.0}%  {verdict}",
+            "{:width$}  {:>10.0} {:>10.0} {:>10.0} {:>7.3}% {:>9} {:>9} {:>5.0}%  {verdict}",
             "",
             one.rate,
             one.offered,
@@ -392,7 +397,7 @@ mod tests {
             tally.tick(u64::from(number) * 1000);
         }
         let report =
-            tally.report(1_000_000, Duration::from_secs(1), Duration::from_millis(500));
+            tally.report(1_000_000, Duration::from_secs(1), Duration::from_millis(500), 0.5);
         Summary::new(vec![report], &Ledger::new(Vec::new()), 3, 0)
     }
 

@@ -1,7 +1,6 @@
-//! The run of a load: starts exchanges at their time, answers answers, asks again, and checks everything.
+//! The run of a load: starts exchanges at their time, asks again, and hands answers on.
 
 use std::{
-    collections::VecDeque,
     net::Ipv4Addr,
     ops::RangeInclusive,
     path::Path,
@@ -9,39 +8,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portlease::wire::dhcpv4::MessageType;
-
 use super::{
-    Phase, PhaseReport, Summary, Work,
+    Mix, Pace, Pacer, Phase, PhaseReport, Spacing, Summary, Work, WrongCapture,
+    backoff::{Backoff, Deadlines},
     fleet::{CLIENTS_MAX, Fleet, Step},
-    ledger::{Ledger, Violation},
+    ledger::Ledger,
     memory,
+    progress::{Progress, Snapshot},
     report::Tally,
     speech,
     transport::{Backend, Place, Transport, Written},
 };
 use crate::{
     error::{Result, RigError},
-    message::{Answer, Lease, Message},
+    message::{Lease, Message},
     sys,
 };
 
-/// When exchanges start.
-#[derive(Clone, Copy, Debug)]
-pub enum Pace {
-    /// As soon as fewer than this many are under way.
-    Closed {
-        /// Exchanges under way at a time.
-        window: usize,
-    },
-    /// At a steady rate, whether or not earlier ones have ended; latencies count from when an exchange was due.
-    Open {
-        /// Exchanges a second.
-        rate: f64,
-        /// Even so no more than this many under way at a time.
-        window: usize,
-    },
-}
+/// With nothing due sooner, answers are looked for so often.
+const WAIT_MAX_US: u64 = 1000;
+
+/// What is due so soon is waited for awake: to wake up takes about as long.
+const AWAKE_US: u64 = 60;
 
 /// What a load consists of.
 #[derive(Clone, Debug)]
@@ -52,25 +40,23 @@ pub struct Options {
     pub backend: Backend,
     /// Number of clients.
     pub clients: u32,
-    /// Which population: other seeds have other identities.
+    /// Which population, and which randomness: other seeds have other identities, transactions and times.
     pub seed: u8,
     /// Clients know option 159.
     pub sharing: bool,
     /// When exchanges start.
     pub pace: Pace,
-    /// How long a message waits for its answer before it is sent again.
-    pub timeout: Duration,
-    /// Transmissions of a message before its exchange is given up; none: never.
-    pub tries: Option<u32>,
+    /// When messages are sent again.
+    pub backoff: Backoff,
     /// Ports that must never be leased.
     pub reserved: Vec<RangeInclusive<u16>>,
     /// The only server identifier that may appear; none: the first one that does.
     pub server_id: Option<Ipv4Addr>,
-    /// Releases a second; nothing answers them, so nothing else holds them back.
+    /// Releases a second where the pace is a window: nothing answers them, so nothing else would hold them back.
     pub release_rate: f64,
-    /// In mixed work, the share of extensions among what clients with a lease do; the others release.
-    pub renew_share: f64,
-    /// Prints a line a second.
+    /// What clients do in mixed work.
+    pub mix: Mix,
+    /// Shows a line while it runs.
     pub progress: bool,
 }
 
@@ -87,32 +73,42 @@ pub struct Control {
 
 /// Clients, their memory and their sockets.
 pub struct Load {
-    options: Options,
-    fleet: Fleet,
-    ledger: Ledger,
-    transport: Transport,
-    server: Option<Ipv4Addr>,
+    pub(super) options: Options,
+    pub(super) fleet: Fleet,
+    pub(super) ledger: Ledger,
+    pub(super) transport: Transport,
+    pub(super) server: Option<Ipv4Addr>,
+    pub(super) unreadable: u64,
+    pub(super) wrong: Option<WrongCapture>,
+    /// Times are counted from here.
+    clock: Instant,
     reports: Vec<PhaseReport>,
-    unreadable: u64,
+    random: fastrand::Rng,
 }
 
 /// The state of one phase.
-struct Running<'c> {
-    tally: Tally,
-    control: &'c Control,
-    /// Deadlines of messages, in order. One counts only while it is still its client's.
-    overdue: VecDeque<(Instant, u32)>,
-    under_way: usize,
+pub(super) struct Running<'c> {
+    pub(super) tally: Tally,
+    pub(super) control: &'c Control,
+    /// A deadline counts only while it is still its client's.
+    deadlines: Deadlines,
+    pacer: Pacer,
+    pub(super) under_way: usize,
+    /// Idle clients without a lease, and with one.
+    vacant: u32,
+    holding: u32,
     wanted: u64,
     cursor: u32,
-    began: Instant,
 }
 
 impl Running<'_> {
-    /// When the next exchange is due at this rate.
-    #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
-    fn due(&self, rate: f64) -> Instant {
-        self.began + Duration::from_secs_f64(self.tally.started as f64 / rate)
+    /// A client has nothing under way any more.
+    pub(super) fn rest(&mut self, lease: Option<&Lease>) {
+        self.under_way -= 1;
+        match lease {
+            None => self.vacant += 1,
+            Some(_) => self.holding += 1,
+        }
     }
 }
 
@@ -125,15 +121,57 @@ impl Load {
                 options.clients
             )));
         }
+        let mut random = fastrand::Rng::with_seed(options.seed.into());
         Ok(Self {
-            fleet: Fleet::new(options.clients, options.seed, Instant::now()),
+            fleet: Fleet::new(options.clients, options.seed, random.u32(..)),
             ledger: Ledger::new(options.reserved.clone()),
             transport: Transport::open(&options.place, &options.backend)?,
             server: options.server_id,
-            reports: Vec::new(),
             unreadable: 0,
+            wrong: None,
+            clock: Instant::now(),
+            reports: Vec::new(),
+            random,
             options,
         })
+    }
+
+    /// Sets when exchanges of the next phases start.
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.options.pace = pace;
+    }
+
+    /// Sets when messages of the next phases are sent again.
+    pub fn set_backoff(&mut self, backoff: Backoff) {
+        self.options.backoff = backoff;
+    }
+
+    /// From now on every wrong answer goes into this capture.
+    pub fn capture_wrong(&mut self, capture: WrongCapture) {
+        self.wrong = Some(capture);
+    }
+
+    /// The capture of wrong answers, with all that is in it written.
+    pub fn wrong(&mut self) -> Result<Option<&WrongCapture>> {
+        if let Some(capture) = &mut self.wrong {
+            capture.flush()?;
+        }
+        Ok(self.wrong.as_ref())
+    }
+
+    /// Clients that hold no lease.
+    pub fn vacant(&self) -> u32 {
+        self.fleet.vacant()
+    }
+
+    /// The time, in microseconds since the load was made.
+    pub(super) fn now_us(&self) -> u64 {
+        u64::try_from(self.clock.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// A time of ours as others count it.
+    pub(super) fn instant(&self, at_us: u64) -> Instant {
+        self.clock + Duration::from_micros(at_us)
     }
 
     /// Gives the clients the leases of an earlier run.
@@ -146,7 +184,7 @@ impl Load {
                 "{path} holds the leases of seed {seed}, but these clients are of seed {ours}"
             )));
         }
-        let now = Instant::now();
+        let now = self.clock;
         for (number, lease) in leases {
             let count = self.fleet.len();
             let client = self.fleet.get_mut(number).ok_or_else(|| {
@@ -181,101 +219,139 @@ impl Load {
 
     /// Runs a phase to its end, or until `control` stops it.
     pub fn run(&mut self, phase: Phase, control: &Control) -> Result<PhaseReport> {
-        let able = (0..self.fleet.len()).filter(|&number| self.is_able(number, phase.work)).count();
         let cpu = sys::thread_time();
-        let began = Instant::now();
-        let mut running = Running {
-            tally: Tally::new(phase.work),
-            control,
-            overdue: VecDeque::new(),
-            under_way: 0,
-            wanted: phase.exchanges.unwrap_or(able as u64),
-            cursor: 0,
-            began,
-        };
-        let mut next_line = began + Duration::from_secs(1);
-        let mut stopped: Option<Instant> = None;
+        let began_us = self.now_us();
+        let mut running = self.prepare(phase, control, began_us);
+        let mut progress = Progress::new(began_us, self.options.progress);
+        let patience_us = 4 * u64::from(self.options.backoff.wait_us(1, &mut self.random));
+        let mut stopped: Option<u64> = None;
+        let (mut idle_us, mut worked, mut last_us) = (0, true, began_us);
         loop {
             let received = self.receive(&mut running)?;
-            let now = Instant::now();
+            let now = self.now_us();
+            if !worked && received == 0 {
+                idle_us += now - last_us;
+            }
+            last_us = now;
             if control.stop.load(Ordering::Relaxed) {
                 running.wanted = running.tally.started;
                 let since = *stopped.get_or_insert(now);
-                if now - since > 4 * self.options.timeout {
+                if now - since > patience_us {
                     self.abandon(&mut running);
                 }
             }
             let sent = self.start_due(&mut running, now)? + self.send_again(&mut running, now)?;
             self.transport.flush()?;
+            running.tally.tick(now);
             if running.under_way == 0 && running.tally.started >= running.wanted {
                 break;
             }
-            if now >= next_line {
-                next_line += Duration::from_secs(1);
-                self.show(&running, now);
+            if now >= progress.next_us {
+                progress.show(now, &self.snapshot(&running));
             }
-            if received == 0 && sent == 0 {
-                self.transport.wait(Duration::from_millis(1))?;
+            worked = received + sent > 0;
+            if !worked {
+                self.wait(&running, now)?;
             }
         }
-        let report = running.tally.report(began.elapsed(), sys::thread_time().saturating_sub(cpu));
+        progress.end();
+        let now = self.now_us();
+        let elapsed = Duration::from_micros(now - began_us);
+        let busy =
+            1.0 - Duration::from_micros(idle_us).as_secs_f64() / elapsed.as_secs_f64().max(1e-6);
+        let generator = sys::thread_time().saturating_sub(cpu);
+        let report = running.tally.report(now, elapsed, generator, busy.clamp(0.0, 1.0));
         self.reports.push(report.clone());
         Ok(report)
     }
 
-    /// Whether a client can do such an exchange now.
+    fn prepare<'c>(&mut self, phase: Phase, control: &'c Control, began_us: u64) -> Running<'c> {
+        let vacant = self.fleet.vacant();
+        let holding = self.fleet.len() - vacant;
+        let able = match phase.work {
+            Work::New => vacant,
+            Work::Mixed => vacant + holding,
+            _ => holding,
+        };
+        let whatever_fits = if phase.lasts.is_some() { u64::MAX } else { able.into() };
+        let pace = match (phase.work, self.options.pace) {
+            (Work::Release, Pace::Closed { .. }) => {
+                Pace::Open { rate: self.options.release_rate, spacing: Spacing::Fixed }
+            }
+            (_, pace) => pace,
+        };
+        let lasts = phase.lasts.map(|lasts| u64::try_from(lasts.as_micros()).unwrap_or(u64::MAX));
+        Running {
+            tally: Tally::new(phase.work, began_us),
+            control,
+            deadlines: Deadlines::new(&self.options.backoff),
+            pacer: Pacer::new(&pace, began_us, lasts, self.random.u64(..)),
+            under_way: 0,
+            vacant,
+            holding,
+            wanted: phase.exchanges.unwrap_or(whatever_fits),
+            cursor: 0,
+        }
+    }
+
+    /// Waits for answers, but not beyond the next exchange that is due.
+    fn wait(&self, running: &Running<'_>, now: u64) -> Result<()> {
+        let next = running.pacer.next_us(now).filter(|_| running.tally.started < running.wanted);
+        let wait = next.map_or(WAIT_MAX_US, |next| next.saturating_sub(now).min(WAIT_MAX_US));
+        let wait = wait.saturating_sub(AWAKE_US);
+        if wait > 0 {
+            self.transport.wait(Duration::from_micros(wait))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a client can do this now.
     fn is_able(&self, number: u32, work: Work) -> bool {
         self.fleet.get(number).is_some_and(|client| {
-            client.step == Step::Idle
-                && match work {
-                    Work::New => client.lease.is_none(),
-                    Work::Mixed => true,
-                    _ => client.lease.is_some(),
-                }
+            client.step == Step::Idle && (work == Work::New) == client.lease.is_none()
         })
     }
 
-    /// The next client that can do such an exchange: in turn, or at random in mixed work.
-    fn choose(&self, running: &mut Running<'_>) -> Option<u32> {
+    /// The next client, and what it does: in turn, or at random in mixed work.
+    fn choose(&mut self, running: &mut Running<'_>) -> Option<(u32, Work)> {
         let count = self.fleet.len();
-        let work = running.tally.work;
+        let mut work = running.tally.work;
         if work == Work::Mixed {
-            running.cursor = fastrand::u32(..count);
+            let (vacant, holding) = (running.vacant > 0, running.holding > 0);
+            work = self.options.mix.draw(&mut self.random, vacant, holding)?;
+            running.cursor = self.random.u32(..count);
+        }
+        let able = if work == Work::New { running.vacant } else { running.holding };
+        if able == 0 {
+            return None;
         }
         for _ in 0..count {
             let number = running.cursor;
             running.cursor = (number + 1) % count;
             if self.is_able(number, work) {
-                return Some(number);
+                return Some((number, work));
             }
         }
         None
     }
 
-    fn start_due(&mut self, running: &mut Running<'_>, now: Instant) -> Result<usize> {
-        let (rate, window) = match (running.tally.work, self.options.pace) {
-            (Work::Release, _) => (Some(self.options.release_rate), usize::MAX),
-            (_, Pace::Closed { window }) => (None, window),
-            (_, Pace::Open { rate, window }) => (Some(rate), window),
-        };
+    fn start_due(&mut self, running: &mut Running<'_>, now: u64) -> Result<usize> {
         let mut started = 0;
-        while running.tally.started < running.wanted
-            && running.under_way < window
-            && started < sys::BATCH
-        {
-            let scheduled = rate.map_or(now, |rate| running.due(rate));
-            if scheduled > now {
-                break;
-            }
-            let Some(number) = self.choose(running) else {
+        while running.tally.started < running.wanted && started < sys::BATCH {
+            let Some(scheduled) = running.pacer.due(now, running.under_way) else { break };
+            let Some((number, work)) = self.choose(running) else {
                 // Everyone able is busy, or nobody is able any more.
                 if running.under_way == 0 {
                     running.wanted = running.tally.started;
                 }
                 break;
             };
-            self.start(running, number, scheduled, now)?;
+            running.pacer.advance();
+            self.start(running, number, work, scheduled, now)?;
             started += 1;
+        }
+        if running.pacer.is_over(now) {
+            running.wanted = running.tally.started;
         }
         Ok(started)
     }
@@ -284,42 +360,52 @@ impl Load {
         &mut self,
         running: &mut Running<'_>,
         number: u32,
-        scheduled: Instant,
-        now: Instant,
+        work: Work,
+        scheduled: u64,
+        now: u64,
     ) -> Result<()> {
-        let mixed_renewal = fastrand::f64() < self.options.renew_share;
         let Some(client) = self.fleet.get_mut(number) else { return Ok(()) };
         client.round = client.round.wrapping_add(1);
         client.tries = 0;
-        client.scheduled = scheduled;
+        client.scheduled_us = scheduled;
+        client.asked_us = scheduled;
         running.tally.started += 1;
-        client.step = match (running.tally.work, client.lease) {
-            (_, None) => Step::Offer,
-            (Work::New | Work::Renew, Some(_)) => Step::Renewed,
-            (Work::Rebind, Some(_)) => Step::Rebound,
-            (Work::Reboot, Some(_)) => Step::Rebooted,
-            (Work::Mixed, Some(_)) if mixed_renewal => Step::Renewed,
-            (Work::Mixed | Work::Release, Some(lease)) => {
+        running.under_way += 1;
+        match client.lease {
+            None => running.vacant -= 1,
+            Some(_) => running.holding -= 1,
+        }
+        client.step = match (work, client.lease) {
+            (Work::Release, Some(lease)) => {
                 client.lease = None;
+                running.rest(None);
                 self.ledger.forget(number, &lease);
-                running.tally.complete(now.saturating_duration_since(scheduled));
+                running.tally.complete(micros_between(scheduled, now));
                 let identity = self.fleet.identity(number);
                 let message = Message::release(&identity, self.fleet.xid(number), &lease);
                 return self.send(number, message);
             }
+            (Work::Rebind, Some(_)) => Step::Rebound,
+            (Work::Reboot, Some(_)) => Step::Rebooted,
+            (_, Some(_)) => Step::Renewed,
+            (_, None) => Step::Offer,
         };
-        running.under_way += 1;
         self.transmit(running, number, now)
     }
 
     /// Sends the message that a client's step calls for, and remembers to look after it.
-    fn transmit(&mut self, running: &mut Running<'_>, number: u32, now: Instant) -> Result<()> {
+    pub(super) fn transmit(
+        &mut self,
+        running: &mut Running<'_>,
+        number: u32,
+        now: u64,
+    ) -> Result<()> {
         let identity = self.fleet.identity(number);
         let xid = self.fleet.xid(number);
         let Some(client) = self.fleet.get_mut(number) else { return Ok(()) };
-        let deadline = now + self.options.timeout;
         client.tries += 1;
-        client.deadline = deadline;
+        let wait = self.options.backoff.wait_us(client.tries, &mut self.random);
+        client.deadline_us = now + u64::from(wait);
         let message = match (client.step, &client.lease) {
             (Step::Offer, _) => Message::discover(&identity, xid),
             (Step::Selected(offer), _) => Message::select(&identity, xid, &offer),
@@ -328,34 +414,34 @@ impl Load {
             (Step::Rebooted, Some(lease)) => Message::reboot(&identity, xid, lease),
             (Step::Idle | Step::Renewed | Step::Rebound | Step::Rebooted, _) => return Ok(()),
         };
-        running.overdue.push_back((deadline, number));
+        running.deadlines.push(client.deadline_us, number);
         self.send(number, message)
     }
 
     /// Sends a message as a client with or without option 159 says it.
     fn send(&mut self, number: u32, message: Message<'_>) -> Result<()> {
         let message = if self.options.sharing { message } else { message.without_sharing() };
-        let relay = self.options.place.relay.as_ref();
+        let place = &self.options.place;
+        let sources = u32::try_from(place.sources.len()).unwrap_or(u32::MAX);
+        let relay = place.relay.as_ref().map(|relay| (relay, number % sources.max(1)));
         self.transport.send(number, |buffer| {
             let length = speech::emit(buffer, &message, relay, number)?;
             Written::sum_up(buffer, length)
         })
     }
 
-    fn send_again(&mut self, running: &mut Running<'_>, now: Instant) -> Result<usize> {
+    fn send_again(&mut self, running: &mut Running<'_>, now: u64) -> Result<usize> {
         let mut sent = 0;
         while sent < sys::BATCH
-            && let Some(&(due, number)) = running.overdue.front()
-            && due <= now
+            && let Some((due, number)) = running.deadlines.pop_due(now)
         {
-            running.overdue.pop_front();
             let Some(client) = self.fleet.get_mut(number) else { continue };
-            if client.step == Step::Idle || client.deadline != due {
+            if client.step == Step::Idle || client.deadline_us != due {
                 continue;
             }
-            if self.options.tries.is_some_and(|tries| client.tries >= tries) {
+            if self.options.backoff.is_exhausted(client.tries) {
                 client.step = Step::Idle;
-                running.under_way -= 1;
+                running.rest(client.lease.as_ref());
                 running.tally.unanswered += 1;
                 continue;
             }
@@ -368,143 +454,33 @@ impl Load {
 
     /// Gives up all that is under way.
     fn abandon(&mut self, running: &mut Running<'_>) {
-        for (_, number) in std::mem::take(&mut running.overdue) {
+        while let Some((_, number)) = running.deadlines.pop() {
             if let Some(client) = self.fleet.get_mut(number).filter(|one| one.step != Step::Idle) {
                 client.step = Step::Idle;
-                running.under_way -= 1;
+                running.rest(client.lease.as_ref());
                 running.tally.unanswered += 1;
             }
         }
     }
 
-    fn receive(&mut self, running: &mut Running<'_>) -> Result<usize> {
-        let mut total = 0;
-        for inlet in 0..self.transport.inlets() {
-            let count = self.transport.receive(inlet)?;
-            total += count;
-            let now = Instant::now();
-            for at in 0..count {
-                let fleet = &self.fleet;
-                let known = |xid| Some(fleet.identity(fleet.client_of(xid).0));
-                let payload = self.transport.received(at);
-                match payload.and_then(|payload| Answer::read(payload, known)) {
-                    Some(answer) => self.take(running, &answer, now)?,
-                    None => self.unreadable += 1,
-                }
-            }
-        }
-        Ok(total)
-    }
-
-    /// What an answer does to its client.
-    fn take(&mut self, running: &mut Running<'_>, answer: &Answer, now: Instant) -> Result<()> {
-        let (number, round) = self.fleet.client_of(answer.xid);
-        let Some(client) = self.fleet.get_mut(number).filter(|client| client.round == round) else {
-            running.tally.late += 1;
-            return Ok(());
-        };
-        match (client.step, answer.kind) {
-            (Step::Idle, _) | (Step::Selected(_), MessageType::Offer) => running.tally.late += 1,
-            (Step::Offer, MessageType::Offer) => {
-                client.step = Step::Selected(answer.lease);
-                client.tries = 0;
-                self.check(number, answer);
-                return self.transmit(running, number, now);
-            }
-            (Step::Selected(_), MessageType::Nak) => {
-                client.step = Step::Idle;
-                running.under_way -= 1;
-                running.tally.refused += 1;
-            }
-            (Step::Selected(_), MessageType::Ack) => {
-                running.control.bound.fetch_add(1, Ordering::Relaxed);
-                self.acknowledge(running, number, answer, now);
-            }
-            (Step::Renewed | Step::Rebound | Step::Rebooted, MessageType::Ack) => {
-                let held = client.lease;
-                self.acknowledge(running, number, answer, now);
-                if let Some(held) = held.filter(|held| held.tuple() != answer.lease.tuple()) {
-                    self.ledger.forget(number, &held);
-                    self.ledger.violate(Violation::TupleChanged, || {
-                        format!("client {number} held {held:?} and was extended {:?}", answer.lease)
-                    });
-                }
-            }
-            (Step::Renewed | Step::Rebound | Step::Rebooted, MessageType::Nak) => {
-                client.step = Step::Idle;
-                running.under_way -= 1;
-                running.tally.refused += 1;
-                if let Some(lease) = client.lease.take() {
-                    self.ledger.refuse(number, &lease, now);
-                }
-            }
-            (step, kind) => {
-                self.ledger.violate(Violation::Unasked, || {
-                    format!("client {number}: {kind:?} while it waits in {step:?}")
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends an exchange with an ACK.
-    fn acknowledge(
-        &mut self,
-        running: &mut Running<'_>,
-        number: u32,
-        answer: &Answer,
-        now: Instant,
-    ) {
-        running.control.acknowledged.fetch_add(1, Ordering::Relaxed);
-        self.check(number, answer);
-        self.ledger.acknowledge(number, &answer.lease, now);
-        let Some(client) = self.fleet.get_mut(number) else { return };
-        client.step = Step::Idle;
-        client.lease = Some(answer.lease);
-        running.under_way -= 1;
-        running.tally.complete(now.saturating_duration_since(client.scheduled));
-    }
-
-    /// Checks what every OFFER and ACK must fulfil.
-    fn check(&mut self, number: u32, answer: &Answer) {
-        if !answer.same_identifier {
-            self.ledger.violate(Violation::Identifier, || format!("client {number}: {answer:?}"));
-        }
-        let server = *self.server.get_or_insert(answer.lease.server);
-        if server != answer.lease.server {
-            self.ledger.violate(Violation::ServerId, || {
-                format!("client {number}: {} instead of {server}", answer.lease.server)
-            });
-        }
-        if answer.invalid_ports {
-            self.ledger.violate(Violation::PortParams, || format!("client {number}: {answer:?}"));
-        }
-        let lease = answer.lease.lease_seconds;
-        let rebinding = answer.rebinding_seconds.unwrap_or(lease);
-        let renewal = answer.renewal_seconds.unwrap_or(rebinding);
-        if lease == 0 || rebinding > lease || renewal > rebinding {
-            self.ledger.violate(Violation::Times, || format!("client {number}: {answer:?}"));
-        }
-    }
-
-    fn show(&self, running: &Running<'_>, now: Instant) {
-        if !self.options.progress {
-            return;
-        }
+    fn snapshot(&self, running: &Running<'_>) -> Snapshot {
         let tally = &running.tally;
-        eprintln!(
-            "{:>5.0} s  {}: {} of {} done, {} under way, {} refused, {} unanswered, {} sent again, \
-             {} leases, {} violations",
-            (now - running.began).as_secs_f64(),
-            tally.work,
-            tally.completed,
-            running.wanted,
-            running.under_way,
-            tally.refused,
-            tally.unanswered,
-            tally.retransmitted,
-            self.ledger.len(),
-            self.ledger.violation_count(),
-        );
+        Snapshot {
+            phase: tally.work,
+            completed: tally.completed,
+            wanted: (running.wanted < u64::MAX).then_some(running.wanted),
+            under_way: running.under_way,
+            unanswered: tally.unanswered,
+            refused: tally.refused,
+            retransmitted: tally.retransmitted,
+            p99_us: tally.p99_us(),
+            leases: self.ledger.len(),
+            violations: self.ledger.violation_count(),
+        }
     }
+}
+
+/// Microseconds from one time to a later one, as far as latencies are counted.
+pub(super) fn micros_between(from_us: u64, until_us: u64) -> u32 {
+    u32::try_from(until_us.saturating_sub(from_us)).unwrap_or(u32::MAX)
 }

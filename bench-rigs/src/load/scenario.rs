@@ -186,6 +186,10 @@ pub struct Scenario {
     #[arg(long, value_name = "S", help_heading = "Search")]
     pub trial_seconds: Option<f64>,
 
+    /// Milliseconds after which an exchange of a trial counts as lost [default: 100]
+    #[arg(long, value_name = "MS", help_heading = "Search")]
+    pub late_ms: Option<f64>,
+
     /// Time at the rate before a trial counts [default: 0.5]
     #[arg(long, value_name = "S", help_heading = "Search")]
     pub warm_up_seconds: Option<f64>,

@@ -46,9 +46,9 @@ pub struct Trial {
     /// Share of the exchanges that were lost or late, in percent.
     pub loss_percent: f64,
     /// Half of the exchanges took no longer than this, in microseconds from when they were due.
-    pub p50_us: f64,
+    pub p50_us: u64,
     /// Ninety-nine of a hundred.
-    pub p99_us: f64,
+    pub p99_us: u64,
     /// Share of its core that the generator was busy.
     pub generator_busy: f64,
     /// The generator itself started less than 99 % of what was due.
@@ -169,8 +169,8 @@ mod tests {
             offered: rate,
             completed,
             loss_percent,
-            p50_us: 100.0,
-            p99_us: 500.0,
+            p50_us: 100,
+            p99_us: 500,
             generator_busy: 0.3,
             generator_limited: false,
             good: loss_percent <= 0.1,

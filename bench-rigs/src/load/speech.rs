@@ -7,22 +7,32 @@ use portlease::wire::{dhcpv6::RelayForward, writer::Writer};
 use super::RelayPlace;
 use crate::message::{Message, relay_at};
 
-/// Writes the DHCPv6 payload of a client's message. Gives its length.
+/// Writes the DHCPv6 payload of a client's message, as from the relay of a number if there are relays. Gives its
+/// length.
 pub(super) fn emit(
     buffer: &mut [u8],
     message: &Message<'_>,
-    relay: Option<&RelayPlace>,
+    relay: Option<(&RelayPlace, u32)>,
     client: u32,
 ) -> Option<usize> {
     let mut w = Writer::new(buffer);
     match relay {
         None => message.emit(&mut w, &[]),
-        Some(relay) => emit_relayed(&mut w, message, relay, client),
+        Some((relay, number)) => {
+            let link_address = relay.link_address_of(number);
+            emit_relayed(&mut w, message, relay, link_address, client);
+        }
     }
     w.finish()
 }
 
-fn emit_relayed(w: &mut Writer<'_>, message: &Message<'_>, relay: &RelayPlace, client: u32) {
+fn emit_relayed(
+    w: &mut Writer<'_>,
+    message: &Message<'_>,
+    relay: &RelayPlace,
+    link_address: Ipv6Addr,
+    client: u32,
+) {
     let peer = Ipv6Addr::from_bits((0xfe80 << 112) | (0x02ff_0000 << 32) | u128::from(client));
     let mut interface_id = *b"subscriber 00000000";
     for (at, nibble) in interface_id[11..].iter_mut().zip((0..8).rev()) {
@@ -30,7 +40,7 @@ fn emit_relayed(w: &mut Writer<'_>, message: &Message<'_>, relay: &RelayPlace, c
     }
     let inner = RelayForward {
         interface_id: relay.interface_id.then_some(&interface_id),
-        ..relay_at(relay.link_address, peer)
+        ..relay_at(link_address, peer)
     };
     let levels = relay.levels.max(1);
     let mut chain = [inner; LEVELS_MAX];
@@ -39,7 +49,7 @@ fn emit_relayed(w: &mut Writer<'_>, message: &Message<'_>, relay: &RelayPlace, c
         let hops = levels - 1 - at;
         if hops > 0 {
             // What an outer relay says: who it heard it from. It need not say where the client is.
-            *level = relay_at(Ipv6Addr::UNSPECIFIED, relay.link_address);
+            *level = relay_at(Ipv6Addr::UNSPECIFIED, link_address);
         }
         level.hop_count = hops.to_le_bytes()[0];
     }

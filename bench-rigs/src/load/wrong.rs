@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{BufWriter, Write as _},
-    net::{Ipv6Addr, SocketAddrV6},
+    net::SocketAddrV6,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -30,16 +30,17 @@ pub struct WrongCapture {
     written: u64,
     left_off: u64,
     began: Duration,
-    /// Where answers go, and to which port.
-    to: (Ipv6Addr, u16),
+    /// Who is shown as the sender and the receiver of answers.
+    from: SocketAddrV6,
+    to: SocketAddrV6,
 }
 
 impl WrongCapture {
-    /// Begins a capture. Answers of which only the payload is known are shown as sent to `to`.
+    /// Begins a capture. Of an answer only the payload is known: all are shown as sent by `from` to `to`.
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn create(path: &Path, to: (Ipv6Addr, u16)) -> Result<Self> {
+    pub fn create(path: &Path, from: SocketAddrV6, to: SocketAddrV6) -> Result<Self> {
         let file = File::create(path).doing(format!("create {}", path.display()))?;
         let mut capture = Self {
             file: BufWriter::new(file),
@@ -48,6 +49,7 @@ impl WrongCapture {
             written: 0,
             left_off: 0,
             began: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            from,
             to,
         };
         capture.put(&pcap::header(pcap::LINK_ETHERNET))?;
@@ -60,16 +62,15 @@ impl WrongCapture {
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn add(&mut self, payload: &[u8], source: Option<SocketAddrV6>, at_us: u64) -> Result<()> {
-        let (destination, destination_port) = self.to;
+    pub fn add(&mut self, payload: &[u8], at_us: u64) -> Result<()> {
         let frame = Frame {
             destination_mac: CLIENT_MAC,
             source_mac: SERVER_MAC,
             tags: Vec::new(),
-            source: source.map_or(Ipv6Addr::UNSPECIFIED, |source| *source.ip()),
-            destination,
-            source_port: source.map_or(547, |source| source.port()),
-            destination_port,
+            source: *self.from.ip(),
+            destination: *self.to.ip(),
+            source_port: self.from.port(),
+            destination_port: self.to.port(),
             checksum: None,
             payload: payload.to_vec(),
         };
@@ -116,11 +117,11 @@ mod tests {
     fn what_was_wrong_can_be_read_back_and_the_file_stays_bounded() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("wrong.pcap");
-        let to = ("2001:db8:1::10".parse().unwrap(), 546);
-        let mut capture = WrongCapture::create(&path, to).unwrap();
-        let server = SocketAddrV6::new("2001:db8:ffff::547".parse().unwrap(), 547, 0, 0);
-        capture.add(b"a lie", Some(server), 2_500_000).unwrap();
-        capture.add(b"no answer at all", None, 2_600_000).unwrap();
+        let at = |address: &str, port| SocketAddrV6::new(address.parse().unwrap(), port, 0, 0);
+        let server = at("2001:db8:ffff::547", 547);
+        let mut capture = WrongCapture::create(&path, server, at("2001:db8:1::10", 546)).unwrap();
+        capture.add(b"a lie", 2_500_000).unwrap();
+        capture.add(b"no answer at all", 2_600_000).unwrap();
         capture.flush().unwrap();
         let packets = pcap::read(&path).unwrap();
         let frames: Vec<_> =
@@ -133,7 +134,7 @@ mod tests {
         assert_eq!(microseconds(1) - microseconds(0), 100_000);
         let large = vec![0; 1400];
         for _ in 0..12_000 {
-            capture.add(&large, None, 0).unwrap();
+            capture.add(&large, 0).unwrap();
         }
         capture.flush().unwrap();
         assert!(path.metadata().unwrap().len() <= CAPTURE_OCTETS_MAX);

@@ -12,7 +12,7 @@ use bench_rigs::{
     error::Result,
     exchange::Talker,
     kea,
-    load::{Backend, Control, Load, Options, Pace, Place},
+    load::{Backend, Backoff, Control, Load, Mix, Options, Pace, Place},
     message::Identity,
     stage::{CLIENT, CLIENT_INTERFACE, SERVER, SERVER_INTERFACE, Stage},
 };
@@ -118,12 +118,11 @@ fn load(stage: &Stage) -> Load {
         seed: 5,
         sharing: true,
         pace: Pace::Closed { window: 32 },
-        timeout: Duration::from_secs(1),
-        tries: Some(8),
+        backoff: Backoff::Fixed { timeout: Duration::from_secs(1), tries: Some(8) },
         reserved: vec![0..=1023],
         server_id: None,
         release_rate: 10_000.0,
-        renew_share: 0.5,
+        mix: Mix::even(),
         progress: false,
     };
     stage.clients.enter(|| Load::new(options)).unwrap().unwrap()

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddrV6};
 use bench_rigs::{
     error::Result,
     exchange::{Talker, expect},
-    load::{Backend, Control, Load, Options, Pace, Place},
+    load::{Backend, Backoff, Control, Load, Mix, Options, Pace, Place},
     message::{Identity, Message},
     stage::LINK,
 };
@@ -190,12 +190,11 @@ fn several_queues_serve_one_table() {
         seed: 3,
         sharing: true,
         pace: Pace::Closed { window: 64 },
-        timeout: std::time::Duration::from_secs(1),
-        tries: Some(8),
+        backoff: Backoff::Fixed { timeout: std::time::Duration::from_secs(1), tries: Some(8) },
         reserved: vec![0..=1023],
         server_id: None,
         release_rate: 10_000.0,
-        renew_share: 0.5,
+        mix: Mix::even(),
         progress: false,
     };
     let mut load = scene.stage.clients.enter(|| Load::new(options)).unwrap().unwrap();

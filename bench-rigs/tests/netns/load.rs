@@ -3,7 +3,10 @@
 use std::{net::UdpSocket, time::Duration};
 
 use bench_rigs::{
-    load::{Attach, Backend, Control, Load, Options, Pace, Place, RelayPlace, Summary, XdpPlace},
+    load::{
+        Attach, Backend, Backoff, Control, Load, Mix, Options, Pace, Place, RelayPlace, Summary,
+        XdpPlace,
+    },
     stage::{CLIENT, CLIENT_INTERFACE, LINK, RELAY, SERVER},
 };
 
@@ -33,12 +36,11 @@ fn options(scene: &Scene, backend: Backend) -> Options {
         seed: 3,
         sharing: true,
         pace: Pace::Closed { window: 64 },
-        timeout: Duration::from_secs(1),
-        tries: Some(8),
+        backoff: Backoff::Fixed { timeout: Duration::from_secs(1), tries: Some(8) },
         reserved: vec![0..=1023],
         server_id: None,
         release_rate: 10_000.0,
-        renew_share: 0.5,
+        mix: Mix::even(),
         progress: false,
     }
 }
@@ -85,7 +87,7 @@ fn a_server_with_an_ordinary_socket_is_driven_too() {
 #[test]
 fn relays_over_af_xdp_get_their_answers() {
     let scene = scene("xdp-native");
-    let relay = RelayPlace { link_address: LINK, levels: 2, interface_id: true };
+    let relay = RelayPlace { link_address: LINK, link_step: None, levels: 2, interface_id: true };
     let mut options = options(&scene, backend(Attach::Auto));
     options.place = Place { sources: vec![RELAY], relay: Some(relay), ..options.place };
     run(&scene, options);

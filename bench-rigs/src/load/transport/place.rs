@@ -35,10 +35,21 @@ impl Place {
 pub struct RelayPlace {
     /// Link-address of the relay next to the clients; decides their pool.
     pub link_address: Ipv6Addr,
+    /// The link-address of the next relay is one prefix of this length further; none: all have the same.
+    pub link_step: Option<u8>,
     /// Levels of Relay-forward around each query.
     pub levels: usize,
     /// Adds an Interface-Id, one for each client.
     pub interface_id: bool,
+}
+
+impl RelayPlace {
+    /// The link-address of the relay of this number.
+    pub fn link_address_of(&self, relay: u32) -> Ipv6Addr {
+        let shift = self.link_step.map_or(128, |step| 128_u32.saturating_sub(step.into()));
+        let further = u128::from(relay).checked_shl(shift).unwrap_or(0);
+        Ipv6Addr::from_bits(self.link_address.to_bits().wrapping_add(further))
+    }
 }
 
 /// How datagrams leave and come in.
