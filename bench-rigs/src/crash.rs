@@ -98,8 +98,8 @@ impl fmt::Display for Outcome {
         writeln!(f, "slowest start                 {:>10} ms", slowest.as_millis())?;
         writeln!(f, "leases renewed after kills    {renewed:>10}")?;
         writeln!(f, "acknowledged and then lost    {:>10}", self.lost)?;
-        let twice = self.summary.violations.iter().find(|(name, _)| name == "held-twice");
-        writeln!(f, "tuples held by two            {:>10}", twice.map_or(0, |&(_, count)| count))?;
+        let twice = self.summary.violations.get("held-twice").copied().unwrap_or(0);
+        writeln!(f, "tuples held by two            {twice:>10}")?;
         for (name, count) in &self.summary.violations {
             writeln!(f, "VIOLATION {name:<20}{count:>10}")?;
         }
@@ -130,7 +130,7 @@ impl Ordeal {
         };
         for number in 1..=self.kills {
             let control = Control::default();
-            let mixed = Phase { work: Work::Mixed, exchanges: Some(u64::MAX) };
+            let mixed = Phase { work: Work::Mixed, exchanges: Some(u64::MAX), lasts: None };
             let blow = thread::scope(|scope| {
                 let loading = scope.spawn(|| load.run(mixed, &control));
                 let blow = self.strike(&stage, &config, files.path(), &mut daemon, &control);
@@ -142,7 +142,7 @@ impl Ordeal {
             let mut blow = blow?;
             outcome.records_min += control.bound.load(Ordering::Relaxed);
             // Only now, with nothing else under way: every lease, one by one.
-            let all = Phase { work: Work::Renew, exchanges: None };
+            let all = Phase { work: Work::Renew, exchanges: None, lasts: None };
             let renewed = load.run(all, &Control::default())?;
             blow.renewed = renewed.completed;
             outcome.lost += renewed.started - renewed.completed;

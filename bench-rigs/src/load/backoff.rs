@@ -140,7 +140,9 @@ mod tests {
         let fixed = Backoff::Fixed { timeout: Duration::from_secs(1), tries: None };
         for (backoff, given) in [(fixed, [3, 5, 9]), (Backoff::rfc2131(1.0, None), [9, 3, 5])] {
             let mut deadlines = Deadlines::new(&backoff);
-            given.map(|at| deadlines.push(at, 7));
+            for at in given {
+                deadlines.push(at, 7);
+            }
             assert_eq!(deadlines.pop_due(2), None);
             assert_eq!(deadlines.pop_due(5), Some((3, 7)));
             assert_eq!(deadlines.pop_due(5), Some((5, 7)));

@@ -73,13 +73,13 @@ impl Latencies {
 
     pub(super) fn report(&self) -> LatencyReport {
         let distribution = self.0.iter_quantiles(STEPS_PER_HALVING).map(|step| {
-            let percentile = 100.0 * step.quantile_iterated_to();
+            let percentile = rounded(100.0 * step.quantile_iterated_to());
             (percentile, step.value_iterated_to())
         });
         LatencyReport {
             count: self.0.len(),
-            mean_us: self.0.mean(),
-            stdev_us: self.0.stdev(),
+            mean_us: rounded(self.0.mean()),
+            stdev_us: rounded(self.0.stdev()),
             min_us: if self.0.is_empty() { 0 } else { self.0.min() },
             p50_us: self.at(0.5),
             p90_us: self.at(0.9),
@@ -90,6 +90,11 @@ impl Latencies {
             distribution: distribution.take_while(|&(percentile, _)| percentile < 100.0).collect(),
         }
     }
+}
+
+/// To six places: more would be noise, and not every reader of JSON brings it back as it was.
+fn rounded(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
 }
 
 /// Latencies in microseconds, to three digits.

@@ -6,7 +6,7 @@ use super::{
     Amount, Backoff, Control, Load, Pace, Pacing, Phase, PhaseReport, PhaseSpec, Plan, Scene,
     Spacing, Summary, Trial, Work, report::BUSY_SHARE_MAX, search,
 };
-use crate::error::Result;
+use crate::error::{Result, RigError};
 
 /// A trial shorter than this says nothing.
 const TRIAL_SECONDS_MIN: f64 = 0.2;
@@ -83,6 +83,9 @@ fn find_highest(
     let mut best: Option<PhaseReport> = None;
     let mut last: Option<PhaseReport> = None;
     let found = search(&plan.search, |rate| {
+        if control.stop.load(Ordering::Relaxed) {
+            return Err(RigError::unexpected("interrupted in the middle of a search"));
+        }
         if scene.work() == Work::New {
             make_room(plan, load, control, rate)?;
         }

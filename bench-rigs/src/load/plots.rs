@@ -66,12 +66,15 @@ fn line(name: &str, report: &LatencyReport) -> Line {
     Line { name: name.to_owned(), points: points.collect(), dashed: false }
 }
 
+/// Picks a count of an interval.
+type Count = fn(&Interval) -> u64;
+
 #[expect(clippy::cast_precision_loss, reason = "counts and times of a chart are far below 2^52")]
 fn rate_over_time(title: &str, phase: &PhaseReport) -> Chart {
     let timeline = &phase.timeline;
     let length = timeline.interval_us as f64 / 1e6;
     let mut lines = Vec::new();
-    let kinds: [(&str, bool, fn(&Interval) -> u64); 3] = [
+    let kinds: [(&str, bool, Count); 3] = [
         ("completed", false, |one| one.completed),
         ("started", true, |one| one.started),
         ("sent again", false, |one| one.retransmitted),

@@ -1,6 +1,9 @@
 //! What a run shows of itself while it goes on: one line that overwrites itself, or a line a second in a log.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::{
+    fmt::Write as _,
+    io::{IsTerminal as _, Write as _},
+};
 
 use super::Work;
 
@@ -83,7 +86,7 @@ impl Progress {
             (snapshot.refused, "refused"),
         ];
         for (count, what) in troubles.into_iter().filter(|&(count, _)| count > 0) {
-            line.push_str(&format!(", {count} {what}"));
+            let _ = write!(line, ", {count} {what}");
         }
         line
     }

@@ -14,3 +14,4 @@ mod neighbours;
 mod operation;
 mod relays;
 mod scene;
+mod storms;
