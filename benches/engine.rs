@@ -1,70 +1,108 @@
-//! How long a decision takes, octets in to octets out: by message, by number of leases, direct and relayed.
+//! How long a decision takes, octets in to octets out: by message, by number of leases, on one and two cores.
+//!
+//! In bursts, as the server's workers do it. All records are durable at once: what a disk costs is the journal's bench.
 
-use std::hint::black_box;
+use std::{cell::LazyCell, time::Duration};
 
-use benches::{LEASE_SECONDS, Life, START, World};
+use benches::{
+    sizes,
+    timing::together,
+    world::{Ask, Worker, World},
+};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use portlease::lease::stamp::Now;
 
-/// A world in which `clients` hold leases, and the messages of `sample` of them, spread over all.
-fn crowded(clients: u32, relayed: bool) -> (World, Vec<Life>) {
-    let mut world = World::new(clients);
-    let stride = clients.div_ceil(10_000);
-    let mut lives = Vec::new();
-    for client in 0..clients {
-        let life = world.obtain(client, relayed, START);
-        if client % stride == 0 {
-            lives.push(life);
-        }
-    }
-    (world, lives)
+/// Leases that are held while each kind of message is measured.
+const LEASES: u32 = 1_000_000;
+
+const SIZES: [u32; 6] = [1_000, 10_000, 100_000, 1_000_000, 4_000_000, 10_000_000];
+
+/// Bursts that each of several threads prepares before all of them start at once.
+const TRAIN: usize = 16;
+
+const ASKS: [(&str, Ask); 5] = [
+    ("RENEW", Ask::Renew),
+    ("RENEW early", Ask::RenewEarly),
+    ("REBIND", Ask::Rebind),
+    ("REBOOT", Ask::Reboot),
+    ("RELEASE", Ask::Release),
+];
+
+/// The mean time of the two messages of `count` clients that were never here.
+fn welcome(worker: &mut Worker<'_>, count: u64, meet: &dyn Fn()) -> Duration {
+    let (discovers, selects) = worker.welcome(count, meet);
+    (discovers + selects) / 2
 }
 
-fn messages(c: &mut Criterion) {
-    for clients in [1_000, 100_000, 1_000_000] {
-        for relayed in [false, true] {
-            let path = if relayed { "relayed" } else { "direct" };
-            let (mut world, lives) = crowded(clients, relayed);
-            let mut group = c.benchmark_group(format!("engine/{path}"));
-            group.throughput(Throughput::Elements(1));
-            let mut out = [0; 1500];
-            let mut next = (0..lives.len()).cycle();
-
-            // Time runs, so that each renewal comes half a lease after the last one of its client.
-            let mut now = START;
-            let step = u64::from(LEASE_SECONDS) * 500 / lives.len() as u64 + 1;
-            group.bench_function(BenchmarkId::new("renew", clients), |b| {
-                b.iter(|| {
-                    now = Now(now.0 + step);
-                    let life = &lives[next.next().unwrap_or_default()];
-                    black_box(world.answer(now, &life.renew, &mut out))
-                });
+fn by_message(c: &mut Criterion) {
+    for (path, relayed) in [("direct", false), ("relayed", true)] {
+        let world = LazyCell::new(|| World::new(LEASES));
+        let mut worker = LazyCell::new(|| Worker::new(&world, (0, 1), relayed, 1));
+        let mut group = c.benchmark_group(format!("engine/{path}"));
+        group.throughput(Throughput::Elements(1));
+        group.bench_function("DISCOVER", |b| {
+            b.iter_custom(|count| worker.welcome(count, &|| ()).0);
+        });
+        group.bench_function("SELECT", |b| {
+            b.iter_custom(|count| worker.welcome(count, &|| ()).1);
+        });
+        group.bench_function("DORA", |b| {
+            b.iter_custom(|count| welcome(&mut worker, count, &|| ()));
+        });
+        for (name, ask) in ASKS {
+            group.bench_function(name, |b| {
+                b.iter_custom(|count| worker.ask(ask, count, &|| ()));
             });
-            group.bench_function(BenchmarkId::new("renew early", clients), |b| {
-                b.iter(|| {
-                    let life = &lives[next.next().unwrap_or_default()];
-                    black_box(world.answer(now, &life.renew, &mut out))
-                });
-            });
-            group.bench_function(BenchmarkId::new("discover", clients), |b| {
-                b.iter(|| {
-                    let life = &lives[next.next().unwrap_or_default()];
-                    black_box(world.answer(now, &life.discover, &mut out))
-                });
-            });
-            group.throughput(Throughput::Elements(3));
-            group.bench_function(BenchmarkId::new("release discover select", clients), |b| {
-                b.iter(|| {
-                    let life = &lives[next.next().unwrap_or_default()];
-                    for payload in [&life.release, &life.discover, &life.select] {
-                        black_box(world.answer(now, payload, &mut out));
-                    }
-                });
-            });
-            group.finish();
         }
+        group.finish();
     }
 }
 
-criterion_group!(benches, messages);
+fn by_leases(c: &mut Criterion) {
+    for size in sizes(&SIZES) {
+        let world = LazyCell::new(|| World::new(size));
+        let mut worker = LazyCell::new(|| Worker::new(&world, (0, 1), false, 1));
+        let mut group = c.benchmark_group("engine/leases");
+        group.throughput(Throughput::Elements(1));
+        group.bench_function(BenchmarkId::new("DORA", size), |b| {
+            b.iter_custom(|count| welcome(&mut worker, count, &|| ()));
+        });
+        group.bench_function(BenchmarkId::new("RENEW", size), |b| {
+            b.iter_custom(|count| worker.ask(Ask::Renew, count, &|| ()));
+        });
+        group.finish();
+    }
+}
+
+fn by_threads(c: &mut Criterion) {
+    for threads in [1, 2] {
+        let world = LazyCell::new(|| World::new(LEASES));
+        let mut crew = LazyCell::new(|| {
+            let worker = |thread| Worker::new(&world, (thread, threads), false, TRAIN);
+            (0..threads).map(worker).collect::<Vec<_>>()
+        });
+        let mut group = c.benchmark_group("engine/threads");
+        group.throughput(Throughput::Elements(threads as u64));
+        group.bench_function(BenchmarkId::new("DORA", threads), |b| {
+            b.iter_custom(|count| {
+                together(crew.iter_mut(), |worker, meeting| {
+                    welcome(worker, count, &|| meeting.wait())
+                })
+            });
+        });
+        group.bench_function(BenchmarkId::new("RENEW", threads), |b| {
+            b.iter_custom(|count| {
+                together(crew.iter_mut(), |worker, meeting| {
+                    worker.ask(Ask::Renew, count, &|| meeting.wait())
+                })
+            });
+        });
+        group.finish();
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = benches::criterion();
+    targets = by_message, by_leases, by_threads
+}
 criterion_main!(benches);

@@ -1,0 +1,63 @@
+//! Clocks around the piece that is measured, and around several threads of it.
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
+
+/// How long `work` takes.
+pub fn timed(work: impl FnOnce()) -> Duration {
+    let start = Instant::now();
+    work();
+    start.elapsed()
+}
+
+/// Where threads wait for each other without sleeping, so that they go on at the same moment.
+pub struct Meeting {
+    threads: usize,
+    arrivals: AtomicUsize,
+}
+
+impl Meeting {
+    /// Waits until all threads are here.
+    pub fn wait(&self) {
+        // A thread that spins for longer than this may have the core that another one needs.
+        const SPINS: usize = 10_000;
+        let arrival = self.arrivals.fetch_add(1, Ordering::AcqRel) + 1;
+        let complete = arrival.next_multiple_of(self.threads);
+        let mut spins = 0;
+        while self.arrivals.load(Ordering::Acquire) < complete {
+            if spins < SPINS {
+                spins += 1;
+                std::hint::spin_loop();
+            } else {
+                std::thread::yield_now();
+            }
+        }
+    }
+}
+
+/// The mean of the times that threads measure who start together, one for each of `crew`; they can meet again.
+///
+/// # Panics
+///
+/// If one of them panics.
+pub fn together<C: Send>(
+    crew: impl ExactSizeIterator<Item = C>,
+    work: impl Fn(C, &Meeting) -> Duration + Sync,
+) -> Duration {
+    let threads = crew.len();
+    let meeting = Meeting { threads, arrivals: AtomicUsize::new(0) };
+    let total: Duration = std::thread::scope(|scope| {
+        let (meeting, work) = (&meeting, &work);
+        let start = |member| {
+            scope.spawn(move || {
+                meeting.wait();
+                work(member, meeting)
+            })
+        };
+        let workers: Vec<_> = crew.map(start).collect();
+        workers.into_iter().map(|worker| worker.join().expect("the work ends")).sum()
+    });
+    total / u32::try_from(threads).unwrap_or(1)
+}
