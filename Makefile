@@ -4,7 +4,8 @@
 #   make demo          a hundred clients share an address, through XDP and over a crash: a story of two minutes
 #   make conformance   each case of the protocol's checklist, against engine, daemon and client: the matrix
 #   make crash N=50    N kills under load; nothing that was acknowledged may be lost
-#   make bench         how long a piece takes
+#   make bench         how long a piece takes: 10 minutes, with QUICK=1 two
+#   make bench-compare BASE=commit    which pieces have become slower since then
 #   make peers         how fast the server is, next to Kea on the same machine
 #   make fuzz TIME=60  a minute of hostile octets for every parser; TARGET=wire_query for one of them
 #   make verify-ebpf   rebuilds the XDP program and compares it with the committed one
@@ -14,7 +15,7 @@ N ?= 50
 TIME ?= 600
 CLIENTS ?= 50000
 
-.PHONY: demo test conformance crash bench peers fuzz verify-ebpf lint setup
+.PHONY: demo test conformance crash bench bench-compare peers fuzz verify-ebpf lint setup
 
 setup:
 	scripts/setup.sh build rigs
@@ -39,7 +40,11 @@ peers: setup
 
 bench:
 	scripts/setup.sh build
-	scripts/cargo.sh bench --package benches
+	scripts/bench.sh
+
+bench-compare:
+	scripts/setup.sh build
+	scripts/cargo.sh run --quiet --release --package benches --bin bench-compare -- $(if $(BASE),--base $(BASE)) $(ARGS)
 
 fuzz:
 	scripts/setup.sh build

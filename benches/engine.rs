@@ -40,6 +40,7 @@ fn by_message(c: &mut Criterion) {
         let mut group = c.benchmark_group(format!("engine/{path}"));
         group.throughput(Throughput::Elements(1));
         group.bench_function("DISCOVER", |b| {
+            LazyCell::force(&worker);
             b.iter_custom(|count| worker.welcome(count, &|| ()).0);
         });
         group.bench_function("SELECT", |b| {
@@ -64,6 +65,7 @@ fn by_leases(c: &mut Criterion) {
         let mut group = c.benchmark_group("engine/leases");
         group.throughput(Throughput::Elements(1));
         group.bench_function(BenchmarkId::new("DORA", size), |b| {
+            LazyCell::force(&worker);
             b.iter_custom(|count| welcome(&mut worker, count, &|| ()));
         });
         group.bench_function(BenchmarkId::new("RENEW", size), |b| {
@@ -83,6 +85,7 @@ fn by_threads(c: &mut Criterion) {
         let mut group = c.benchmark_group("engine/threads");
         group.throughput(Throughput::Elements(threads as u64));
         group.bench_function(BenchmarkId::new("DORA", threads), |b| {
+            LazyCell::force(&crew);
             b.iter_custom(|count| {
                 together(crew.iter_mut(), |worker, meeting| {
                     welcome(worker, count, &|| meeting.wait())

@@ -4,9 +4,9 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 case $(basename "$1") in
-    netns-* | crash-* | interop-* | ports-* | steer-* | conformance-*)
+    netns-* | crash-* | interop-* | ports-* | steer-* | steering-* | conformance-*)
         status=0
-        as_root env "CARGO_MANIFEST_DIR=${CARGO_MANIFEST_DIR:-}" "$@" || status=$?
+        as_root env "CARGO_MANIFEST_DIR=${CARGO_MANIFEST_DIR:-}" "QUICK=${QUICK:-}" "$@" || status=$?
         give_back
         exit "$status"
         ;;

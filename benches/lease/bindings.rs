@@ -45,6 +45,7 @@ pub(crate) fn by_leases(c: &mut Criterion) {
         let mut random = Random(5);
         let mut any = || u32::try_from(random.below(size as usize)).unwrap_or(0);
         group.bench_function(BenchmarkId::new("lock", size), |b| {
+            LazyCell::force(&table);
             let lock = |_, identity| drop(black_box(table.lock(identity)));
             b.iter_custom(|count| in_bursts(count, &mut any, lock));
         });
@@ -84,12 +85,13 @@ fn insert(table: &Population, count: u64, now: &mut Now) -> Duration {
     while left > 0 {
         let visitors = left.min(u64::from(table.visitors));
         left -= visitors;
-        let mut newcomers = table.clients..;
+        let last = table.clients + u32::try_from(visitors).unwrap_or(0);
+        let mut newcomers = table.clients..last;
         let next = || newcomers.next().unwrap_or(u32::MAX);
         total += in_bursts(visitors, next, |_, identity| {
             black_box(offer(&mut table.lock(identity), &mut random, *now));
         });
-        *now = table.forget(std::iter::empty(), *now);
+        *now = table.forget(table.clients..last, *now);
     }
     total
 }

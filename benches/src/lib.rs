@@ -1,5 +1,6 @@
 //! Workloads shared by the benches: leases of a chosen number of clients, an engine over them, and what they send.
 
+pub mod compare;
 pub mod message;
 pub mod population;
 pub mod random;
@@ -10,6 +11,10 @@ use std::time::Duration;
 
 use criterion::Criterion;
 use portlease::lease::stamp::Now;
+
+/// The server's allocator: how it lays out a table decides what its memory costs.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// When every workload begins, in milliseconds.
 pub const START: Now = Now(1_800_000_000_000);

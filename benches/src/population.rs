@@ -39,6 +39,9 @@ const SHARES: u32 = 63;
 /// Of how many slots of the pool at least one is free.
 const FREE_SHARE: u32 = 10;
 
+/// Seconds for which a declined slot is nobody's: the shortest time there is.
+pub const DECLINE_HOLD_SECONDS: u32 = 1;
+
 /// Bits of a PSID.
 pub const PSID_LENGTH: u8 = 6;
 
@@ -92,14 +95,14 @@ impl Population {
     ///
     /// If so many clients do not fit into 10.0.0.0/8.
     pub fn new(clients: u32) -> Population {
-        let visitors = (clients / 8).clamp(128, 1 << 17);
+        let visitors = (clients / 8).clamp(1 << 10, 1 << 17);
         let room = clients + visitors;
         let watermarks = Arc::new(Watermarks::new(usize::from(LANES)));
         let settings = Settings {
             capacity: room as usize,
             offers_max: u32::MAX,
             hold_down_seconds: 120,
-            decline_hold_seconds: 1,
+            decline_hold_seconds: DECLINE_HOLD_SECONDS,
             watermarks: Arc::clone(&watermarks),
             shards: None,
             features: Features::default(),
@@ -156,19 +159,19 @@ impl Population {
     ///
     /// # Panics
     ///
-    /// If one of them holds nothing.
+    /// If the table has no room for declined slots.
     pub fn forget(&self, visitors: impl Iterator<Item = u32>, now: Now) -> Now {
         for visitor in visitors {
             let identity = identity(visitor);
             let mut client = self.lock(identity);
+            client.drop_offer();
             // Whoever declines its slot keeps no memory of it.
             if let Some(binding) = client.binding(now) {
                 let promise = Promise::RECOVERED;
                 client.quarantine(binding.at, &holder(identity), promise, now).expect("a lease");
             }
         }
-        // After the end of offers and declines.
-        let later = Now(now.0 + 120_000);
+        let later = Now(now.0 + 2000 * u64::from(DECLINE_HOLD_SECONDS));
         self.leases.sweep_all(later);
         later
     }

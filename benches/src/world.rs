@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use portlease::{
     engine::{
-        Engine, Verdict,
+        Engine, Reading, Verdict,
         options::OptionSet,
         policy::{BindSource, Link, Match, Policy, Prefer, PsidChoice, SitePolicy, Times},
     },
@@ -21,7 +21,7 @@ use portlease::{
 use crate::{
     BURST, LEASE_SECONDS, START,
     message::{self, MESSAGE_MAX, SERVER_ID, Wish},
-    population::{LINK, POOL, Population, SECRET, SOURCE, identity},
+    population::{DECLINE_HOLD_SECONDS, LINK, POOL, Population, SECRET, SOURCE, identity},
 };
 
 /// An engine with one link and one pool of shared addresses.
@@ -271,7 +271,8 @@ impl<'w> Worker<'w> {
 /// Half of a lease.
 const HALF_MILLISECONDS: u64 = LEASE_SECONDS as u64 * 500;
 
-/// Answers a burst. How many of its messages led to a record.
+/// Answers a burst in the steps in which a worker does. How many of its messages led to a record.
+#[expect(clippy::large_stack_arrays, reason = "workers keep a burst on the stack, too")]
 fn answer_burst(
     world: &World,
     number: u32,
@@ -280,14 +281,21 @@ fn answer_burst(
     burst: &mut Burst,
 ) -> usize {
     let lane = LaneId(u16::try_from(number).unwrap_or(0));
-    let mut promised = 0;
-    let messages = burst.messages.iter().zip(&burst.lengths).zip(&mut burst.replies);
-    for ((message, &length), out) in messages {
+    let mut readings: [Option<Reading<'_>>; BURST] = [const { None }; BURST];
+    let messages = burst.messages.iter().zip(&burst.lengths);
+    for ((message, &length), reading) in messages.zip(&mut readings) {
         let payload = message.get(..length).unwrap_or_default();
         let datagram =
             Datagram { peer: SOURCE, peer_port: 546, local: SOURCE, interface: 1, payload };
+        *reading = Some(world.engine.read(&datagram));
+    }
+    for reading in readings.iter().flatten() {
+        world.engine.approach(reading);
+    }
+    let mut promised = 0;
+    for (reading, out) in readings.iter().flatten().zip(&mut burst.replies) {
         let promise = Promise { lane, sequence: *sequence };
-        let reply = match world.engine.answer(now, &datagram, promise, out) {
+        let reply = match world.engine.decide(now, reading, promise, out) {
             Verdict::Ignore(reason) => panic!("ignored: {reason:?}"),
             Verdict::Reply(reply) => Some(reply),
             Verdict::Promise { records, reply } => {
@@ -312,7 +320,7 @@ fn policy() -> Policy {
             lease_seconds_max: LEASE_SECONDS,
             offer_hold_seconds: 60,
             hold_down_seconds: 120,
-            decline_hold_seconds: 1,
+            decline_hold_seconds: DECLINE_HOLD_SECONDS,
             early_renewal_percent: 10,
         },
         links: vec![Link {
