@@ -7,7 +7,7 @@ use portlease::wire::dhcpv4::MessageType;
 use super::{
     AnswerKind, Load, Violation,
     fleet::Step,
-    run::{Running, micros_between},
+    run::{Running, micros_between, wrapped},
 };
 use crate::{error::Result, message::Answer};
 
@@ -54,27 +54,27 @@ impl Load {
             return Ok(());
         };
         match (client.step, answer.kind) {
-            (Step::Idle, _) | (Step::Selected(_), MessageType::Offer) => running.tally.late += 1,
+            (Step::Idle, _) | (Step::Selected, MessageType::Offer) => running.tally.late += 1,
             (Step::Offer, MessageType::Offer) => {
-                client.step = Step::Selected(answer.lease);
+                client.step = Step::Selected;
+                client.consider(&answer.lease);
                 client.tries = 0;
                 running.tally.answered(AnswerKind::Offer, micros_between(client.asked_us, now));
-                client.asked_us = now;
+                client.asked_us = wrapped(now);
                 self.check(number, answer);
                 return self.transmit(running, number, now);
             }
-            (Step::Selected(_), MessageType::Nak) => {
-                client.step = Step::Idle;
-                running.rest(client.lease.as_ref());
+            (Step::Selected, MessageType::Nak) => {
                 running.tally.refused += 1;
                 running.tally.answered(AnswerKind::Nak, micros_between(client.asked_us, now));
+                self.rest(running, number);
             }
-            (Step::Selected(_), MessageType::Ack) => {
+            (Step::Selected, MessageType::Ack) => {
                 running.control.bound.fetch_add(1, Ordering::Relaxed);
                 self.acknowledge(running, number, answer, now);
             }
             (Step::Renewed | Step::Rebound | Step::Rebooted, MessageType::Ack) => {
-                let held = client.lease;
+                let held = client.lease();
                 self.acknowledge(running, number, answer, now);
                 if let Some(held) = held.filter(|held| held.tuple() != answer.lease.tuple()) {
                     self.ledger.forget(number, &held);
@@ -84,11 +84,10 @@ impl Load {
                 }
             }
             (Step::Renewed | Step::Rebound | Step::Rebooted, MessageType::Nak) => {
-                client.step = Step::Idle;
                 running.tally.refused += 1;
                 running.tally.answered(AnswerKind::Nak, micros_between(client.asked_us, now));
-                let lost = client.lease.take();
-                running.rest(None);
+                let lost = client.give_up();
+                self.rest(running, number);
                 if let Some(lease) = lost {
                     self.ledger.refuse(number, &lease, instant);
                 }
@@ -112,13 +111,12 @@ impl Load {
             Step::Renewed => AnswerKind::Renewed,
             Step::Rebound => AnswerKind::Rebound,
             Step::Rebooted => AnswerKind::Rebooted,
-            Step::Idle | Step::Offer | Step::Selected(_) => AnswerKind::Ack,
+            Step::Idle | Step::Offer | Step::Selected => AnswerKind::Ack,
         };
-        client.step = Step::Idle;
-        client.lease = Some(answer.lease);
-        running.rest(Some(&answer.lease));
+        client.hold(&answer.lease);
         running.tally.answered(kind, micros_between(client.asked_us, now));
         running.tally.complete(micros_between(client.scheduled_us, now));
+        self.rest(running, number);
     }
 
     /// Checks what every OFFER and ACK must fulfil.

@@ -18,10 +18,10 @@ use crate::{
 const HEADER: &str = "perf4o6 leases 1 seed";
 
 /// Writes leases with their clients' numbers.
-pub(super) fn save<'a>(
+pub(super) fn save(
     path: &Path,
     seed: u8,
-    leases: impl Iterator<Item = (u32, &'a Lease)>,
+    leases: impl Iterator<Item = (u32, Lease)>,
 ) -> Result<()> {
     let doing = || format!("write {}", path.display());
     let mut file = BufWriter::new(File::create(path).doing(doing())?);
@@ -96,7 +96,7 @@ mod tests {
             lease_seconds: 3600,
         };
         let whole = Lease { ports: None, ..shared };
-        save(file.path(), 7, [(3, &shared), (9, &whole)].into_iter()).unwrap();
+        save(file.path(), 7, [(3, shared), (9, whole)].into_iter()).unwrap();
         assert_eq!(load(file.path()).unwrap(), (7, vec![(3, shared), (9, whole)]));
     }
 

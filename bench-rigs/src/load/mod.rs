@@ -18,6 +18,7 @@ mod run;
 mod scenario;
 mod search;
 mod speech;
+mod template;
 mod text;
 mod transport;
 mod wrong;

@@ -11,17 +11,17 @@ use std::{
 use super::{
     Mix, Pace, Pacer, Phase, PhaseReport, Spacing, Summary, Work, WrongCapture,
     backoff::{Backoff, Deadlines},
-    fleet::{CLIENTS_MAX, Fleet, Step},
+    fleet::{CLIENTS_MAX, Client, Fleet, Step},
     ledger::Ledger,
     memory,
     progress::{Progress, Snapshot},
     report::Tally,
-    speech,
-    transport::{Backend, Place, Transport, Written},
+    template::{Phrase, Templates},
+    transport::{Backend, Place, Transport},
 };
 use crate::{
     error::{Result, RigError},
-    message::{Lease, Message},
+    message::Lease,
     sys,
 };
 
@@ -77,6 +77,7 @@ pub struct Load {
     pub(super) fleet: Fleet,
     pub(super) ledger: Ledger,
     pub(super) transport: Transport,
+    templates: Templates,
     pub(super) server: Option<Ipv4Addr>,
     pub(super) unreadable: u64,
     pub(super) wrong: Option<WrongCapture>,
@@ -94,22 +95,7 @@ pub(super) struct Running<'c> {
     deadlines: Deadlines,
     pacer: Pacer,
     pub(super) under_way: usize,
-    /// Idle clients without a lease, and with one.
-    vacant: u32,
-    holding: u32,
     wanted: u64,
-    cursor: u32,
-}
-
-impl Running<'_> {
-    /// A client has nothing under way any more.
-    pub(super) fn rest(&mut self, lease: Option<&Lease>) {
-        self.under_way -= 1;
-        match lease {
-            None => self.vacant += 1,
-            Some(_) => self.holding += 1,
-        }
-    }
 }
 
 impl Load {
@@ -122,10 +108,18 @@ impl Load {
             )));
         }
         let mut random = fastrand::Rng::with_seed(options.seed.into());
+        let mut ledger = Ledger::new(options.reserved.clone());
+        ledger.reserve(options.clients as usize);
         Ok(Self {
             fleet: Fleet::new(options.clients, options.seed, random.u32(..)),
-            ledger: Ledger::new(options.reserved.clone()),
+            ledger,
             transport: Transport::open(&options.place, &options.backend)?,
+            templates: Templates::new(
+                options.seed,
+                options.sharing,
+                options.place.relay.clone(),
+                options.place.sources.len(),
+            ),
             server: options.server_id,
             unreadable: 0,
             wrong: None,
@@ -190,7 +184,7 @@ impl Load {
             let client = self.fleet.get_mut(number).ok_or_else(|| {
                 RigError::unexpected(format!("{}: client {number} of {count}", path.display()))
             })?;
-            client.lease = Some(lease);
+            client.hold(&lease);
             self.ledger.acknowledge(number, &lease, now);
         }
         Ok(())
@@ -207,7 +201,7 @@ impl Load {
     }
 
     /// The leases that clients hold, with the clients' numbers.
-    pub fn leases(&self) -> impl Iterator<Item = (u32, &Lease)> {
+    pub fn leases(&self) -> impl Iterator<Item = (u32, Lease)> {
         self.fleet.leases()
     }
 
@@ -266,14 +260,14 @@ impl Load {
     }
 
     fn prepare<'c>(&mut self, phase: Phase, control: &'c Control, began_us: u64) -> Running<'c> {
-        let vacant = self.fleet.vacant();
-        let holding = self.fleet.len() - vacant;
+        self.fleet.line_up();
+        let (vacant, holding) = (self.fleet.vacant_idle(), self.fleet.holding_idle());
         let able = match phase.work {
             Work::New => vacant,
             Work::Mixed => vacant + holding,
             _ => holding,
         };
-        let whatever_fits = if phase.lasts.is_some() { u64::MAX } else { able.into() };
+        let whatever_fits = if phase.lasts.is_some() { u64::MAX } else { able as u64 };
         let pace = match (phase.work, self.options.pace) {
             (Work::Release, Pace::Closed { .. }) => {
                 Pace::Open { rate: self.options.release_rate, spacing: Spacing::Fixed }
@@ -287,10 +281,7 @@ impl Load {
             deadlines: Deadlines::new(&self.options.backoff),
             pacer: Pacer::new(&pace, began_us, lasts, self.random.u64(..)),
             under_way: 0,
-            vacant,
-            holding,
             wanted: phase.exchanges.unwrap_or(whatever_fits),
-            cursor: 0,
         }
     }
 
@@ -305,34 +296,15 @@ impl Load {
         Ok(())
     }
 
-    /// Whether a client can do this now.
-    fn is_able(&self, number: u32, work: Work) -> bool {
-        self.fleet.get(number).is_some_and(|client| {
-            client.step == Step::Idle && (work == Work::New) == client.lease.is_none()
-        })
-    }
-
     /// The next client, and what it does: in turn, or at random in mixed work.
-    fn choose(&mut self, running: &mut Running<'_>) -> Option<(u32, Work)> {
-        let count = self.fleet.len();
-        let mut work = running.tally.work;
-        if work == Work::Mixed {
-            let (vacant, holding) = (running.vacant > 0, running.holding > 0);
-            work = self.options.mix.draw(&mut self.random, vacant, holding)?;
-            running.cursor = self.random.u32(..count);
+    fn choose(&mut self, running: &Running<'_>) -> Option<(u32, Work)> {
+        let work = running.tally.work;
+        if work != Work::Mixed {
+            return Some((self.fleet.take(work != Work::New, None)?, work));
         }
-        let able = if work == Work::New { running.vacant } else { running.holding };
-        if able == 0 {
-            return None;
-        }
-        for _ in 0..count {
-            let number = running.cursor;
-            running.cursor = (number + 1) % count;
-            if self.is_able(number, work) {
-                return Some((number, work));
-            }
-        }
-        None
+        let (vacant, holding) = (self.fleet.vacant_idle() > 0, self.fleet.holding_idle() > 0);
+        let work = self.options.mix.draw(&mut self.random, vacant, holding)?;
+        Some((self.fleet.take(work != Work::New, Some(&mut self.random))?, work))
     }
 
     fn start_due(&mut self, running: &mut Running<'_>, now: u64) -> Result<usize> {
@@ -367,28 +339,16 @@ impl Load {
         let Some(client) = self.fleet.get_mut(number) else { return Ok(()) };
         client.round = client.round.wrapping_add(1);
         client.tries = 0;
-        client.scheduled_us = scheduled;
-        client.asked_us = scheduled;
+        client.scheduled_us = wrapped(scheduled);
+        client.asked_us = wrapped(scheduled);
         running.tally.started += 1;
         running.under_way += 1;
-        match client.lease {
-            None => running.vacant -= 1,
-            Some(_) => running.holding -= 1,
-        }
-        client.step = match (work, client.lease) {
-            (Work::Release, Some(lease)) => {
-                client.lease = None;
-                running.rest(None);
-                self.ledger.forget(number, &lease);
-                running.tally.complete(micros_between(scheduled, now));
-                let identity = self.fleet.identity(number);
-                let message = Message::release(&identity, self.fleet.xid(number), &lease);
-                return self.send(number, message);
-            }
-            (Work::Rebind, Some(_)) => Step::Rebound,
-            (Work::Reboot, Some(_)) => Step::Rebooted,
-            (_, Some(_)) => Step::Renewed,
-            (_, None) => Step::Offer,
+        client.step = match (work, client.has_lease()) {
+            (Work::Release, true) => return self.release(running, number, scheduled, now),
+            (Work::Rebind, true) => Step::Rebound,
+            (Work::Reboot, true) => Step::Rebooted,
+            (_, true) => Step::Renewed,
+            (_, false) => Step::Offer,
         };
         self.transmit(running, number, now)
     }
@@ -400,34 +360,52 @@ impl Load {
         number: u32,
         now: u64,
     ) -> Result<()> {
-        let identity = self.fleet.identity(number);
         let xid = self.fleet.xid(number);
         let Some(client) = self.fleet.get_mut(number) else { return Ok(()) };
-        client.tries += 1;
-        let wait = self.options.backoff.wait_us(client.tries, &mut self.random);
-        client.deadline_us = now + u64::from(wait);
-        let message = match (client.step, &client.lease) {
-            (Step::Offer, _) => Message::discover(&identity, xid),
-            (Step::Selected(offer), _) => Message::select(&identity, xid, &offer),
-            (Step::Renewed, Some(lease)) => Message::renew(&identity, xid, lease),
-            (Step::Rebound, Some(lease)) => Message::rebind(&identity, xid, lease),
-            (Step::Rebooted, Some(lease)) => Message::reboot(&identity, xid, lease),
-            (Step::Idle | Step::Renewed | Step::Rebound | Step::Rebooted, _) => return Ok(()),
+        client.tries = client.tries.saturating_add(1);
+        let wait = self.options.backoff.wait_us(client.tries.into(), &mut self.random);
+        let deadline = now + u64::from(wait);
+        client.deadline_us = wrapped(deadline);
+        let phrase = match client.step {
+            Step::Idle => return Ok(()),
+            Step::Offer => Phrase::Discover,
+            Step::Selected => Phrase::Select,
+            Step::Renewed => Phrase::Renew,
+            Step::Rebound => Phrase::Rebind,
+            Step::Rebooted => Phrase::Reboot,
         };
-        running.deadlines.push(client.deadline_us, number);
-        self.send(number, message)
+        let known = client.known();
+        running.deadlines.push(deadline, number);
+        let templates = &mut self.templates;
+        self.transport
+            .send(number, |buffer| templates.write(buffer, phrase, number, xid, known.as_ref()))
     }
 
-    /// Sends a message as a client with or without option 159 says it.
-    fn send(&mut self, number: u32, message: Message<'_>) -> Result<()> {
-        let message = if self.options.sharing { message } else { message.without_sharing() };
-        let place = &self.options.place;
-        let sources = u32::try_from(place.sources.len()).unwrap_or(u32::MAX);
-        let relay = place.relay.as_ref().map(|relay| (relay, number % sources.max(1)));
+    /// Gives a lease up. Nothing answers, so that is all.
+    fn release(
+        &mut self,
+        running: &mut Running<'_>,
+        number: u32,
+        scheduled: u64,
+        now: u64,
+    ) -> Result<()> {
+        let xid = self.fleet.xid(number);
+        let held = self.fleet.get_mut(number).and_then(Client::give_up);
+        if let Some(lease) = &held {
+            self.ledger.forget(number, lease);
+        }
+        self.rest(running, number);
+        running.tally.complete(micros_between(wrapped(scheduled), now));
+        let templates = &mut self.templates;
         self.transport.send(number, |buffer| {
-            let length = speech::emit(buffer, &message, relay, number)?;
-            Written::sum_up(buffer, length)
+            templates.write(buffer, Phrase::Release, number, xid, held.as_ref())
         })
+    }
+
+    /// A client has nothing under way any more.
+    pub(super) fn rest(&mut self, running: &mut Running<'_>, number: u32) {
+        running.under_way -= 1;
+        self.fleet.rest(number);
     }
 
     fn send_again(&mut self, running: &mut Running<'_>, now: u64) -> Result<usize> {
@@ -436,12 +414,11 @@ impl Load {
             && let Some((due, number)) = running.deadlines.pop_due(now)
         {
             let Some(client) = self.fleet.get_mut(number) else { continue };
-            if client.step == Step::Idle || client.deadline_us != due {
+            if client.step == Step::Idle || client.deadline_us != wrapped(due) {
                 continue;
             }
-            if self.options.backoff.is_exhausted(client.tries) {
-                client.step = Step::Idle;
-                running.rest(client.lease.as_ref());
+            if self.options.backoff.is_exhausted(client.tries.into()) {
+                self.rest(running, number);
                 running.tally.unanswered += 1;
                 continue;
             }
@@ -455,9 +432,8 @@ impl Load {
     /// Gives up all that is under way.
     fn abandon(&mut self, running: &mut Running<'_>) {
         while let Some((_, number)) = running.deadlines.pop() {
-            if let Some(client) = self.fleet.get_mut(number).filter(|one| one.step != Step::Idle) {
-                client.step = Step::Idle;
-                running.rest(client.lease.as_ref());
+            if self.fleet.get(number).is_some_and(|client| client.step != Step::Idle) {
+                self.rest(running, number);
                 running.tally.unanswered += 1;
             }
         }
@@ -480,7 +456,14 @@ impl Load {
     }
 }
 
-/// Microseconds from one time to a later one, as far as latencies are counted.
-pub(super) fn micros_between(from_us: u64, until_us: u64) -> u32 {
-    u32::try_from(until_us.saturating_sub(from_us)).unwrap_or(u32::MAX)
+/// A time as clients remember it.
+pub(super) fn wrapped(at_us: u64) -> u32 {
+    u32::try_from(at_us & u64::from(u32::MAX)).unwrap_or_default()
+}
+
+/// Microseconds from a time that a client remembers to a later one less than 71 minutes after it; 0 if it is earlier,
+/// by at most half of that.
+pub(super) fn micros_between(from_us: u32, until_us: u64) -> u32 {
+    let between = wrapped(until_us).wrapping_sub(from_us);
+    if between.cast_signed() < 0 && between.cast_signed() > -1_000_000 { 0 } else { between }
 }

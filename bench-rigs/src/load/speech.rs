@@ -26,6 +26,12 @@ pub(super) fn emit(
     w.finish()
 }
 
+/// A client's number in hexadecimal, as an Interface-Id spells it.
+pub(super) fn spelt(client: u32) -> [[u8; 4]; 2] {
+    let digit = |nibble: u32| b"0123456789abcdef"[(client >> (4 * nibble) & 15) as usize];
+    [[7, 6, 5, 4].map(digit), [3, 2, 1, 0].map(digit)]
+}
+
 fn emit_relayed(
     w: &mut Writer<'_>,
     message: &Message<'_>,
@@ -35,9 +41,9 @@ fn emit_relayed(
 ) {
     let peer = Ipv6Addr::from_bits((0xfe80 << 112) | (0x02ff_0000 << 32) | u128::from(client));
     let mut interface_id = *b"subscriber 00000000";
-    for (at, nibble) in interface_id[11..].iter_mut().zip((0..8).rev()) {
-        *at = b"0123456789abcdef"[(client >> (4 * nibble) & 15) as usize];
-    }
+    let [high, low] = spelt(client);
+    interface_id[11..15].copy_from_slice(&high);
+    interface_id[15..].copy_from_slice(&low);
     let inner = RelayForward {
         interface_id: relay.interface_id.then_some(&interface_id),
         ..relay_at(link_address, peer)

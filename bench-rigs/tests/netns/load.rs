@@ -1,13 +1,24 @@
 //! The load generator's AF_XDP backend against the real daemon: every exchange ends, and nothing contradicts.
 
-use std::{net::UdpSocket, time::Duration};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, UdpSocket},
+    thread,
+    time::Duration,
+};
 
 use bench_rigs::{
     load::{
         Attach, Backend, Backoff, Control, Load, Mix, Options, Pace, Place, RelayPlace, Summary,
         XdpPlace,
     },
-    stage::{CLIENT, CLIENT_INTERFACE, LINK, RELAY, SERVER},
+    message::IDENTIFIER_LENGTH,
+    stage::{CLIENT, CLIENT_INTERFACE, LINK, RELAY, SERVER, SERVER_MAC},
+};
+use portlease::wire::{
+    dhcpv4::{self, Header, MessageType, View},
+    dhcpv6::{Query, begin_response},
+    portparams::PortParams,
+    writer::Writer,
 };
 
 use crate::scene::Scene;
@@ -109,3 +120,86 @@ fn other_traffic_of_the_interface_passes() {
     assert_eq!(&buffer[..length], b"not for the load");
     drop(load);
 }
+
+/// What a server that lies says in its answer to a message of this transaction: identifier, PSID and seconds.
+type Lie = fn(&mut [u8; IDENTIFIER_LENGTH]) -> (u16, u32);
+
+/// Answers queries with one lease for all, until none comes for a while.
+fn answer(socket: &UdpSocket, lie: Lie) {
+    let (mut query, mut reply) = ([0; 1500], [0; 1500]);
+    socket.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    while let Ok((length, from)) = socket.recv_from(&mut query) {
+        let query = Query::parse(&query[..length]).unwrap();
+        let view = View::parse_request(query.message).unwrap();
+        let mut identifier = [0; IDENTIFIER_LENGTH];
+        view.client_identifier().unwrap().copy_to(&mut identifier).unwrap();
+        let (psid, seconds) = lie(&mut identifier);
+        let kind = match view.kind() {
+            MessageType::Discover => MessageType::Offer,
+            _ => MessageType::Ack,
+        };
+        let mut w = Writer::new(&mut reply);
+        let envelope = begin_response(&mut w, query.relays);
+        let yiaddr = Ipv4Addr::new(10, 0, 0, 1);
+        let none = Ipv4Addr::UNSPECIFIED;
+        let header = Header {
+            op: 2,
+            hardware_type: 1,
+            hardware_length: 6,
+            xid: view.xid(),
+            seconds: 0,
+            flags: 0,
+            ciaddr: none,
+            yiaddr,
+            siaddr: none,
+            giaddr: none,
+            chaddr: [0; 16],
+        };
+        header.emit(&mut w);
+        dhcpv4::put_message_type(&mut w, kind);
+        dhcpv4::put_address(&mut w, 54, Ipv4Addr::new(192, 0, 2, 254));
+        dhcpv4::put_u32(&mut w, 51, seconds);
+        dhcpv4::put_option(&mut w, 61, &identifier);
+        dhcpv4::put_port_params(&mut w, PortParams { offset: 0, psid_length: 6, psid });
+        dhcpv4::put_end(&mut w);
+        envelope.finish(&mut w);
+        let length = w.finish().unwrap();
+        socket.send_to(&reply[..length], from).unwrap();
+    }
+}
+
+/// Every kind of lie is seen through AF_XDP as it is through sockets.
+#[test]
+fn a_server_that_lies_is_found_out() {
+    let lies: [(&str, Lie); 4] = [
+        ("held-twice", |_| (5, 3600)),
+        ("reserved-port", |_| (0, 3600)),
+        ("times", |_| (5, 0)),
+        ("client-identifier", |identifier| {
+            identifier[14] ^= 1;
+            (5, 3600)
+        }),
+    ];
+    for backend in [Backend::Udp, backend(Attach::Auto)] {
+        for (name, lie) in lies {
+            let scene = Scene::new("socket").unwrap();
+            let mut options = options(&scene, backend.clone());
+            options.place.server.set_ip(OTHER);
+            options.clients = 3;
+            scene.stage.server_end().add_address(&format!("{OTHER}/64")).unwrap();
+            scene.stage.clients_end().add_neighbour(&OTHER.to_string(), SERVER_MAC).unwrap();
+            let bind = || UdpSocket::bind((OTHER, 5470));
+            let socket = scene.stage.server.enter(bind).unwrap().unwrap();
+            options.place.server.set_port(5470);
+            let server = thread::spawn(move || answer(&socket, lie));
+            let mut load = scene.stage.clients.enter(|| Load::new(options)).unwrap().unwrap();
+            load.run("new".parse().unwrap(), &Control::default()).unwrap();
+            server.join().unwrap();
+            let summary = load.summary();
+            assert!(summary.violations.contains_key(name), "{name}: {summary}");
+        }
+    }
+}
+
+/// An address of the server's host that the daemon does not serve.
+const OTHER: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 0x999);

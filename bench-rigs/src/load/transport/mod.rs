@@ -15,8 +15,6 @@ pub use self::{
 
 use std::time::Duration;
 
-use portlease::wire::checksum::Sum;
-
 use self::{udp::UdpTransport, xdp::XdpTransport};
 use crate::error::Result;
 
@@ -29,10 +27,14 @@ pub(super) struct Written {
     pub(super) sum: u16,
 }
 
+#[cfg(test)]
 impl Written {
     /// The first `length` octets of a buffer, summed now.
     pub(super) fn sum_up(buffer: &[u8], length: usize) -> Option<Self> {
-        Some(Self { length, sum: Sum::new().over(buffer.get(..length)?).fold() })
+        Some(Self {
+            length,
+            sum: portlease::wire::checksum::Sum::new().over(buffer.get(..length)?).fold(),
+        })
     }
 }
 
