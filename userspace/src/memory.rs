@@ -1,17 +1,66 @@
-//! Hints to the processor about memory: no program behaves otherwise for them, only sooner.
+//! Hints about memory to the processor and the kernel: no program behaves otherwise for them, only sooner.
+
+use std::mem::MaybeUninit;
 
 /// Asks for the cache line in which `place` begins, so that it is near when it is read.
+#[inline]
+pub(crate) fn prefetch<T>(place: &T) {
+    prefetch_at(place, 0);
+}
+
+/// Asks for the cache line that is `offset` octets behind the begin of `place`. What nobody has is not asked for.
 ///
 /// Where the processor has no such instruction, or nobody has written it here, nothing happens.
 #[inline]
-pub(crate) fn prefetch<T: ?Sized>(place: &T) {
+pub(crate) fn prefetch_at<T>(place: &T, offset: usize) {
+    let address = std::ptr::from_ref(place).cast::<i8>().wrapping_add(offset);
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
         // SAFETY: a prefetch neither reads nor writes as far as the program can tell, and faults at no address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(address) };
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    let _ = place;
+    let _ = address;
+}
+
+/// A vector with room for `count` items, in huge pages if the kernel has any to give: of a large table that is read at
+/// random places, looking up the pages would cost as much as the memory itself.
+pub(crate) fn spacious<T>(count: usize) -> Vec<T> {
+    let mut items = Vec::with_capacity(count);
+    advise_huge_pages(items.spare_capacity_mut());
+    items
+}
+
+/// What is smaller gets no huge page.
+const HUGE_PAGE_OCTETS: usize = 2 << 20;
+
+fn advise_huge_pages<T>(room: &mut [MaybeUninit<T>]) {
+    const PAGE_OCTETS: usize = 4096;
+    let first = room.as_mut_ptr().cast::<u8>();
+    let before = first.align_offset(PAGE_OCTETS);
+    let Some(octets) = size_of_val(room).checked_sub(before) else { return };
+    let octets = octets - octets % PAGE_OCTETS;
+    if octets < HUGE_PAGE_OCTETS {
+        return;
+    }
+    // SAFETY: these are whole pages within memory that is borrowed here, and the advice changes nothing of what is in
+    // them. That it is not taken, since the kernel has no huge pages, is no error.
+    unsafe { libc::madvise(first.wrapping_add(before).cast(), octets, libc::MADV_HUGEPAGE) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_change_nothing() {
+        let mut items = spacious::<u64>(1 << 20);
+        items.extend(0..1 << 20);
+        prefetch(&items[77]);
+        prefetch_at(&items[77], usize::MAX / 2);
+        assert!(items.capacity() >= 1 << 20 && items.iter().copied().eq(0..1 << 20));
+        assert!(spacious::<u64>(0).is_empty());
+    }
 }

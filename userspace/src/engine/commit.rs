@@ -154,7 +154,8 @@ impl Term {
         let anew = Term { seconds: usual, expires, is_recorded: false };
         let Some(lease) = client.binding(now) else { return anew };
         let Some(left) = times::seconds_left(Some(lease), at, now) else { return anew };
-        let same = lease.source == exchange.source && engine.leases.keeps(lease.promise);
+        let same = lease.source == engine.leases.source(exchange.source)
+            && engine.leases.keeps(lease.promise);
         let young = times::is_early(&policy.times, usual, left);
         if policy.extend_leases && !(same && young) {
             return anew;

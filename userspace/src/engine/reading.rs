@@ -49,7 +49,7 @@ pub(super) struct Query<'a> {
 }
 
 impl Engine {
-    /// Reads a datagram.
+    /// Reads a datagram, and asks for the memory by which its client is found.
     #[inline]
     pub fn read<'a>(&self, datagram: &Datagram<'a>) -> Reading<'a> {
         Reading { datagram: *datagram, content: self.content(datagram) }
@@ -61,7 +61,7 @@ impl Engine {
         if let Ok(Content::Query(query)) = &reading.content
             && let Ok(client) = query.client
         {
-            self.leases.approach(client.identity.on(query.link));
+            self.leases.approach_closer(client.identity.on(query.link));
         }
     }
 
@@ -90,6 +90,9 @@ impl Engine {
             .and_if(path.has_strange_peer, Remark::StrangePeer)
             .and_if(message.overload_ignored(), Remark::BadOverload);
         let client = identify(&self.secret, &message);
+        if let Ok(client) = client {
+            self.leases.approach(client.identity.on(link));
+        }
         Ok(Query { envelope, message, attachment, link, remarks, client })
     }
 }

@@ -205,7 +205,9 @@ fn init_reboot(
                 return Refusal::No159InPrl.into();
             }
             // RFC 7618 §7: a client at another source has to start with a DISCOVER.
-            if binding.holding == Holding::Active && binding.source != exchange.source {
+            if binding.holding == Holding::Active
+                && binding.source != engine.leases.source(exchange.source)
+            {
                 match engine.policy.bind_source {
                     BindSource::Log => exchange.remark(Remark::Moved),
                     BindSource::Nak => return Decision::Nak(Objection::Moved),

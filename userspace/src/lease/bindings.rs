@@ -1,17 +1,20 @@
 //! Clients and what they hold: one shard of the table.
 //!
-//! A shard is a fixed number of places and an index from keys to places, sized once. A client's first place is
+//! A shard is a fixed number of places and a guide to them, sized once. A client's first place is
 //! its *entry*: its binding and its offer. Slots that it left and that are still held down rest in further
 //! places, chained to the entry. A slot's bit is held by its client as long as the entry's binding, its offer or
 //! a resting place refers to it, and is given back with the last of them.
 
-use std::net::Ipv6Addr;
-
-use hashbrown::HashTable;
+use std::{
+    mem::offset_of,
+    net::Ipv6Addr,
+    sync::{PoisonError, TryLockError},
+};
 
 use super::{
     Census,
     entry::{Entry, NONE, Resting},
+    guide::{BUCKET_PLACES, BUCKETS, Guide, Use, home},
     key::BindingKey,
     pools::Location,
     record::{Softwire, lasts},
@@ -20,13 +23,17 @@ use super::{
     stamp::Now,
     stock::Stock,
 };
+use crate::{
+    memory::{prefetch, prefetch_at},
+    sync::{Mutex, MutexGuard},
+};
 
 /// Places of a shard.
-pub(super) const PLACES: usize = 448;
+pub(super) const PLACES: usize = BUCKETS * BUCKET_PLACES;
 
 /// The mean number of clients of a shard when the table is as full as its capacity. Clients fall into shards by
-/// a keyed hash: that one of 50,000 shards gets more than [`PLACES`] is a matter of 1 in 10⁶ (see the test).
-pub(super) const FILL: usize = 320;
+/// a keyed hash: that one of 20,000 shards gets more than [`PLACES`] is a matter of 1 in 10⁶ (see the test).
+pub(super) const FILL: usize = 710;
 
 /// The most slots of one client that rest at a time; further moves have to wait.
 pub(super) const RESTING_MAX: usize = 8;
@@ -34,19 +41,35 @@ pub(super) const RESTING_MAX: usize = 8;
 /// The most slots of one client that rest after it has declined one: declines leave room for moves.
 pub(super) const RESTING_MAX_DECLINED: usize = 4;
 
-/// Buckets that keep the index from ever growing: hashbrown rehashes in place while it is at most half full.
-const INDEX_CAPACITY: usize = PLACES * 2;
+/// Of so many clients that hold nothing the one is forgotten that was granted something longest ago. To look at all of
+/// them for each new client would cost more than anything else that is done for it.
+const FORGETTABLE_SEEN: usize = 4;
 
-/// A shard of the table. Only its lock's holder sees it.
-pub(super) struct Shard {
-    index: HashTable<u16>,
-    places: Box<[Entry]>,
-    /// The first free place.
-    free: u16,
+/// One shard of the table as it lies in memory: everything that finds a client is where its key alone says.
+#[repr(C, align(64))]
+pub(super) struct Block {
+    guide: Guide,
+    held: Mutex<Held>,
+}
+
+/// What the holder of a shard's lock sees of it. 56 octets, which with a lock of eight make a cache line, and then a
+/// cache line for each place.
+#[repr(C)]
+struct Held {
     /// Of each client the key of the site in whose limit it takes part; empty if sites are not limited.
     sites: Box<[u64]>,
     /// Of each client the softwire of its lease; empty if leases have none.
     softwires: Box<[Softwire]>,
+    /// Places that are free.
+    free: u16,
+    _unused: [u16; 11],
+    places: [Entry; PLACES],
+}
+
+/// A shard of the table, whose lock is held.
+pub(super) struct Shard<'l> {
+    guide: &'l Guide,
+    held: MutexGuard<'l, Held>,
 }
 
 /// What a shard notes of clients besides their entries.
@@ -59,78 +82,126 @@ pub(super) struct Sides {
 /// No softwire.
 const NO_SOFTWIRE: Softwire = Softwire { address: Ipv6Addr::UNSPECIFIED, changed: 0 };
 
-impl Shard {
-    pub(super) fn new(noted: Sides) -> Shard {
-        let last = PLACES - 1;
-        let next = |place| u16::try_from(place + 1).ok().filter(|_| place != last).unwrap_or(NONE);
-        let places = (0..PLACES).map(|place| Entry::free(next(place))).collect();
+impl Block {
+    pub(super) fn new(noted: Sides) -> Block {
         let sites = vec![0; if noted.sites { PLACES } else { 0 }].into();
         let softwires = vec![NO_SOFTWIRE; if noted.softwires { PLACES } else { 0 }].into();
-        Shard { index: HashTable::with_capacity(INDEX_CAPACITY), places, free: 0, sites, softwires }
+        let free = u16::try_from(PLACES).unwrap_or(0);
+        let places = [Entry::FREE; PLACES];
+        let held = Held { sites, softwires, free, _unused: [0; 11], places };
+        Block { guide: Guide::new(), held: Mutex::new(held) }
     }
 
+    /// Locks the shard.
+    pub(super) fn lock(&self) -> Shard<'_> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        Shard { guide: &self.guide, held }
+    }
+
+    /// Locks the shard, unless somebody else has.
+    pub(super) fn try_lock(&self) -> Option<Shard<'_>> {
+        let held = match self.held.try_lock() {
+            Ok(held) => held,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some(Shard { guide: &self.guide, held })
+    }
+
+    /// Asks for the memory by which a client is found.
+    #[inline]
+    pub(super) fn approach_guide(&self, key: BindingKey) {
+        prefetch(self.guide.home_of(key.high()));
+        prefetch(&self.held);
+    }
+
+    /// Asks for the memory of the place where a client probably is or will be.
+    #[inline]
+    pub(super) fn approach_place(&self, key: BindingKey) {
+        if let Some(place) = self.guide.probable(key.high()) {
+            prefetch_at(self, entry_offset(place));
+        }
+    }
+}
+
+/// Where the entry of a place is in its block. Of the lock nothing is known but that what it guards stands at its end;
+/// were that wrong, a prefetch would be in vain.
+const fn entry_offset(place: usize) -> usize {
+    let end = offset_of!(Block, held) + size_of::<Mutex<Held>>();
+    end - (PLACES - place) * size_of::<Entry>()
+}
+
+impl Shard<'_> {
     /// Octets that a shard takes on the heap.
     pub(super) fn heap_octets(&self) -> usize {
-        let sides = size_of_val(&*self.sites) + size_of_val(&*self.softwires);
-        size_of_val(&*self.places) + self.index.allocation_size() + sides
+        size_of_val(&*self.held.sites) + size_of_val(&*self.held.softwires)
     }
 
+    #[inline]
     pub(super) fn entry(&self, place: u16) -> &Entry {
-        &self.places[usize::from(place)]
+        &self.held.places[usize::from(place)]
     }
 
+    #[inline]
     pub(super) fn entry_mut(&mut self, place: u16) -> &mut Entry {
-        &mut self.places[usize::from(place)]
+        &mut self.held.places[usize::from(place)]
     }
 
     /// The client's entry.
+    #[inline]
     pub(super) fn find(&self, key: BindingKey) -> Option<u16> {
-        self.index.find(key.high(), |&place| self.entry(place).is_of(key)).copied()
+        let is = |place: usize| self.held.places.get(place).is_some_and(|entry| entry.is_of(key));
+        self.guide.find(key.high(), is).and_then(|place| u16::try_from(place).ok())
     }
 
     /// An entry for a client that has none. `None`: all places are taken by clients that hold something.
     pub(super) fn insert(&mut self, key: BindingKey) -> Option<u16> {
-        let place = self.take_place()?;
+        let place = self.take_place(key, Use::Client(key.high()))?;
         *self.entry_mut(place) = Entry::of(key);
-        let Self { index, places, .. } = self;
-        index.insert_unique(key.high(), place, |&place| places[usize::from(place)].hash());
         Some(place)
     }
 
-    /// A free place, or that of the oldest entry that holds nothing.
-    fn take_place(&mut self) -> Option<u16> {
-        if self.free == NONE {
-            let forgettable = self.clients().filter(|&place| self.holds_nothing(place));
-            let oldest = forgettable.min_by_key(|&place| self.entry(place).stamp())?;
-            self.remove(oldest);
+    /// A free place near the client's home, or that of an old entry that holds nothing.
+    fn take_place(&mut self, key: BindingKey, used: Use) -> Option<u16> {
+        if self.held.free == 0 {
+            let forgotten = self.forgettable(key)?;
+            self.remove(forgotten);
         }
-        let place = self.free;
-        self.free = self.entry(place).next;
-        Some(place)
+        let place = self.guide.free(key.high())?;
+        self.guide.occupy(place, used);
+        self.held.free -= 1;
+        u16::try_from(place).ok()
     }
 
-    fn free_place(&mut self, place: u16) {
-        *self.entry_mut(place) = Entry::free(self.free);
-        self.free = place;
+    /// Of the nearest clients that hold nothing the one that was granted something longest ago.
+    fn forgettable(&self, key: BindingKey) -> Option<u16> {
+        let first = home(key.high()) * BUCKET_PLACES;
+        let around = (first..PLACES).chain(0..first).filter_map(|place| u16::try_from(place).ok());
+        let clients = around.filter(|&place| self.entry(place).is_client());
+        let seen = clients.filter(|&place| self.holds_nothing(place)).take(FORGETTABLE_SEEN);
+        seen.min_by_key(|&place| self.entry(place).stamp())
+    }
+
+    fn free_place(&mut self, place: u16, used: Use) {
+        *self.entry_mut(place) = Entry::FREE;
+        self.guide.vacate(place.into(), used);
+        self.held.free += 1;
     }
 
     /// Forgets a client that holds nothing.
     fn remove(&mut self, place: u16) {
         let hash = self.entry(place).hash();
-        if let Ok(found) = self.index.find_entry(hash, |&other| other == place) {
-            found.remove();
-            self.free_place(place);
-        }
+        self.free_place(place, Use::Client(hash));
     }
 
     /// Whether a place is left without forgetting anybody.
     pub(super) fn has_room(&self) -> bool {
-        self.free != NONE
+        self.held.free != 0
     }
 
     /// Places of all clients.
     pub(super) fn clients(&self) -> impl Iterator<Item = u16> {
-        let places = (0..).zip(self.places.iter());
+        let places = (0..).zip(self.held.places.iter());
         places.filter(|(_, entry)| entry.is_client()).map(|(place, _)| place)
     }
 
@@ -163,12 +234,12 @@ impl Shard {
 
     /// The softwire of the client's lease.
     pub(super) fn softwire(&self, place: u16) -> Option<Softwire> {
-        let softwire = self.softwires.get(usize::from(place)).copied();
+        let softwire = self.held.softwires.get(usize::from(place)).copied();
         softwire.filter(|softwire| *softwire != NO_SOFTWIRE)
     }
 
     pub(super) fn set_softwire(&mut self, place: u16, softwire: Option<Softwire>) {
-        if let Some(noted) = self.softwires.get_mut(usize::from(place)) {
+        if let Some(noted) = self.held.softwires.get_mut(usize::from(place)) {
             *noted = softwire.unwrap_or(NO_SOFTWIRE);
         }
     }
@@ -184,13 +255,13 @@ impl Shard {
 
     /// The key of the site in whose limit the client takes part, and with what.
     pub(super) fn stake(&self, place: u16) -> (u64, Stake) {
-        let site = self.sites.get(usize::from(place)).copied().unwrap_or(0);
+        let site = self.held.sites.get(usize::from(place)).copied().unwrap_or(0);
         (site, self.entry(place).stake())
     }
 
     /// Notes what the client takes of its site's limit.
     pub(super) fn set_stake(&mut self, place: u16, site: u64, stake: Stake) {
-        if let Some(noted) = self.sites.get_mut(usize::from(place)) {
+        if let Some(noted) = self.held.sites.get_mut(usize::from(place)) {
             *noted = site;
             self.entry_mut(place).set_stake(stake);
         }
@@ -216,9 +287,10 @@ impl Shard {
 
     /// Lets a slot rest whose bit this client holds. False if there is no place.
     pub(super) fn rest(&mut self, place: u16, resting: Resting) -> bool {
-        let Some(added) = self.take_place() else { return false };
+        let key = self.entry(place).key();
+        let Some(added) = self.take_place(key, Use::Resting) else { return false };
         let next = std::mem::replace(&mut self.entry_mut(place).next, added);
-        *self.entry_mut(added) = Entry::resting(self.entry(place).key(), resting, next);
+        *self.entry_mut(added) = Entry::resting(key, resting, next);
         true
     }
 
@@ -233,7 +305,7 @@ impl Shard {
             let woken = self.entry(found).as_resting();
             if woken.at == at {
                 self.entry_mut(before).next = self.entry(found).next;
-                self.free_place(found);
+                self.free_place(found, Use::Resting);
                 return Some(woken);
             }
             before = found;
@@ -263,7 +335,7 @@ impl Shard {
     pub(super) fn end_hold(&mut self, place: u16, stock: &Stock) {
         let entry = self.entry_mut(place);
         if let Some(at) = entry.held_at() {
-            stock.mark(at, entry.key(), entry.stamp());
+            stock.mark(at, entry.stamp());
             entry.unhold();
             self.let_go(place, at, stock);
         }
@@ -274,7 +346,7 @@ impl Shard {
         let over = |shard: &Self| shard.resting(place).find(|rest| !lasts(rest.until, now));
         while let Some(over) = over(self) {
             self.wake(place, over.at);
-            stock.mark(over.at, self.entry(place).key(), over.stamp);
+            stock.mark(over.at, over.stamp);
             self.let_go(place, over.at, stock);
         }
     }
@@ -326,14 +398,11 @@ impl Shard {
     /// Checks that every place is free, a client's, or rests in one chain. The error says what is wrong.
     #[cfg(any(test, feature = "sim"))]
     pub(super) fn check(&self) -> Result<(), String> {
-        let free = self.places_from(self.free).take(PLACES + 1).count();
+        let free = usize::from(self.held.free);
         let clients = self.clients().count();
         let resting: usize = self.clients().map(|place| self.resting(place).count()).sum();
         if free + clients + resting != PLACES {
             return Err(format!("{free} free, {clients} clients, {resting} resting of {PLACES}"));
-        }
-        if clients != self.index.len() {
-            return Err(format!("{clients} clients, but {} in the index", self.index.len()));
         }
         match self.clients().find(|&place| self.find(self.entry(place).key()) != Some(place)) {
             Some(place) => Err(format!("place {place} is not found by its key")),
@@ -365,7 +434,7 @@ mod tests {
     }
 
     /// Binds a client to a slot of its own that nobody can sweep.
-    fn bind(shard: &mut Shard, number: u64, stamp: u64) -> Option<u16> {
+    fn bind(shard: &mut Shard<'_>, number: u64, stamp: u64) -> Option<u16> {
         let place = shard.insert(key(number))?;
         let slot = Slot(u32::try_from(number).unwrap());
         let at = Location { pool: PoolId(0), slot };
@@ -375,7 +444,8 @@ mod tests {
 
     #[test]
     fn a_full_shard_forgets_the_oldest_that_holds_nothing_and_then_refuses() {
-        let mut shard = Shard::new(Sides::default());
+        let block = Block::new(Sides::default());
+        let mut shard = block.lock();
         let clients = PLACES as u64;
         for number in 0..clients {
             assert!(bind(&mut shard, number, 1000 - number).is_some());
@@ -406,8 +476,20 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_is_one_cache_line_where_it_is_looked_for() {
+        let block = Block::new(Sides::default());
+        let shard = block.lock();
+        for place in [0, 1, PLACES - 1] {
+            let entry = std::ptr::from_ref(shard.entry(u16::try_from(place).unwrap())).addr();
+            assert_eq!(entry % 64, 0);
+            assert_eq!(entry - std::ptr::from_ref(&block).addr(), entry_offset(place));
+        }
+    }
+
+    #[test]
     fn a_client_that_only_has_a_resting_slot_is_not_forgotten() {
-        let mut shard = Shard::new(Sides::default());
+        let block = Block::new(Sides::default());
+        let mut shard = block.lock();
         let place = shard.insert(key(0)).unwrap();
         let at = Location { pool: PoolId(0), slot: Slot(70) };
         let resting = Resting { at, until: 9, stamp: Stamp(1), state: State::Quarantined };
@@ -425,7 +507,8 @@ mod tests {
 
     #[test]
     fn the_index_never_grows_however_clients_come_and_go() {
-        let (mut shard, stock) = (Shard::new(Sides::default()), stock());
+        let (block, stock) = (Block::new(Sides::default()), stock());
+        let mut shard = block.lock();
         let octets = shard.heap_octets();
         let mut random = fastrand::Rng::with_seed(7);
         for number in 0..200_000 {

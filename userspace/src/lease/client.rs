@@ -21,12 +21,11 @@ use super::{
     rules::{Rule, holds},
     stamp::Now,
 };
-use crate::sync::MutexGuard;
 
 /// A client, with its shard locked.
 pub struct Client<'l> {
     pub(super) leases: &'l Leases,
-    pub(super) shard: MutexGuard<'l, Shard>,
+    pub(super) shard: Shard<'l>,
     pub(super) key: BindingKey,
     pub(super) place: Option<u16>,
     pub(super) site: SiteId,
@@ -35,7 +34,7 @@ pub struct Client<'l> {
 }
 
 impl<'l> Client<'l> {
-    pub(super) fn new(leases: &'l Leases, shard: MutexGuard<'l, Shard>, key: BindingKey) -> Self {
+    pub(super) fn new(leases: &'l Leases, shard: Shard<'l>, key: BindingKey) -> Self {
         let place = shard.find(key);
         Client { leases, shard, key, place, site: SiteId::UNKNOWN, entitled: None }
     }

@@ -1,9 +1,7 @@
 //! A place of the table: a client's entry, or a slot of its that rests.
 
-use std::net::Ipv6Addr;
-
 use super::{
-    key::BindingKey,
+    key::{BindingKey, Source},
     pool::{PoolId, Slot},
     pools::Location,
     promise::{LaneId, Promise},
@@ -35,11 +33,11 @@ pub(super) struct Resting {
     pub state: State,
 }
 
-/// A place: a client's entry, a resting slot, or free. 72 octets, of which the first 16 find it.
+/// A place: a client's entry, a resting slot, or free. One cache line.
 #[derive(Clone, Copy)]
 pub(super) struct Entry {
     key: [u64; 2],
-    source: [u8; 16],
+    source: Source,
     /// Of the last record of the binding's slot; exceeds those of all records of the client before it.
     stamp: Stamp,
     /// Lane in the upper 16 bits, sequence in the lower 48.
@@ -52,18 +50,19 @@ pub(super) struct Entry {
     offer_until: u32,
     pool: PoolId,
     offer_pool: PoolId,
-    /// The next resting place of the client, or the next free place.
+    /// The next resting place of the client.
     pub(super) next: u16,
     state: Option<State>,
     flags: u8,
 }
 
-const _: () = assert!(size_of::<Entry>() == 72);
+const _: () = assert!(size_of::<Entry>() == 64);
 
 impl Entry {
-    const FREE: Entry = Entry {
+    /// A free place.
+    pub(super) const FREE: Entry = Entry {
         key: [0; 2],
-        source: [0; 16],
+        source: Source(0),
         stamp: Stamp(0),
         promise: 0,
         slot: Slot(0),
@@ -76,11 +75,6 @@ impl Entry {
         state: None,
         flags: 0,
     };
-
-    /// A free place; `next` is the next of them.
-    pub(super) fn free(next: u16) -> Entry {
-        Entry { next, ..Self::FREE }
-    }
 
     /// The entry of a client that has nothing yet.
     pub(super) fn of(key: BindingKey) -> Entry {
@@ -127,8 +121,8 @@ impl Entry {
         self.stamp
     }
 
-    pub(super) fn source(&self) -> Ipv6Addr {
-        Ipv6Addr::from(self.source)
+    pub(super) fn source(&self) -> Source {
+        self.source
     }
 
     pub(super) fn promise(&self) -> Promise {
@@ -162,8 +156,8 @@ impl Entry {
     }
 
     /// Notes whence and in which record the client was promised this.
-    pub(super) fn promised(&mut self, source: Ipv6Addr, promise: Promise) {
-        self.source = source.octets();
+    pub(super) fn promised(&mut self, source: Source, promise: Promise) {
+        self.source = source;
         self.promise = u64::from(promise.lane.0) << 48 | promise.sequence & ((1 << 48) - 1);
     }
 

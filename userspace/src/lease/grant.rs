@@ -59,13 +59,14 @@ impl Client<'_> {
         }
         let stamp = Stamp::after(last, now);
         let kept = self.shard.softwire(place).filter(|_| was_active);
+        let source = self.leases.source(holder.source);
         let entry = self.shard.entry_mut(place);
         entry.bind(at, State::Bound, expires, stamp);
         let sequence = promise.sequence + u64::from(former.is_some());
-        entry.promised(holder.source, Promise { sequence, ..promise });
+        entry.promised(source, Promise { sequence, ..promise });
         self.shard.end_offer(place, stock);
         if !renews {
-            stock.mark(at, self.key, stamp);
+            stock.mark(at, stamp);
         }
         self.note_softwire(place, holder, kept, expires, now);
         let bound = self.record(at, stamp, State::Bound, expires, holder);
@@ -147,12 +148,13 @@ impl Client<'_> {
     // req-S74 (RFC 2131 §4.3.4): the binding stays, so that the same client gets the tuple again.
     pub fn release(&mut self, holder: &Holder<'_>, promise: Promise, now: Now) -> Option<Record> {
         let place = self.place?;
+        let source = self.leases.source(holder.source);
         let entry = self.shard.entry_mut(place);
         let at = entry.held_at().filter(|_| entry.is_active(now))?;
         let stamp = Stamp::after(entry.stamp(), now);
         let expires = entry.expires();
         entry.bind(at, State::Former, expires, stamp);
-        entry.promised(holder.source, promise);
+        entry.promised(source, promise);
         let record = self.record(at, stamp, State::Former, expires, holder);
         if self.shard.entry(place).offered_at() == Some(at) {
             // Of its own slot, which it leaves.
@@ -200,8 +202,9 @@ impl Client<'_> {
             self.shard.entry_mut(place).unbind();
             self.end_softwire(place);
         }
-        self.shard.entry_mut(place).promised(holder.source, promise);
-        stock.mark(at, self.key, stamp);
+        let source = self.leases.source(holder.source);
+        self.shard.entry_mut(place).promised(source, promise);
+        stock.mark(at, stamp);
         self.settle(place);
         Ok(record)
     }

@@ -1,7 +1,5 @@
 //! All of the state in a comparable form: what an unanswered datagram must leave as it was. For tests.
 
-use std::sync::PoisonError;
-
 use super::{Leases, bindings::Shard, pool::Slot};
 
 impl Leases {
@@ -10,7 +8,7 @@ impl Leases {
     pub fn image(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for shard in &self.shards {
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let shard = shard.lock();
             lines.extend(shard.clients().map(|place| describe(&shard, place)));
         }
         for pool in (0..self.pools().len()).filter_map(|index| u16::try_from(index).ok()) {
@@ -23,11 +21,11 @@ impl Leases {
     }
 }
 
-fn describe(shard: &Shard, place: u16) -> String {
+fn describe(shard: &Shard<'_>, place: u16) -> String {
     let entry = shard.entry(place);
     let resting: Vec<_> = shard.resting(place).collect();
     format!(
-        "{:?}: {:?} {:?} held {:?} until {} since {:?} from {}, offered {:?} until {}, rests {resting:?}",
+        "{:?}: {:?} {:?} held {:?} until {} since {:?} from {:?}, offered {:?} until {}, rests {resting:?}",
         entry.key(),
         entry.state(),
         entry.at(),

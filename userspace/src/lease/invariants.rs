@@ -1,6 +1,6 @@
 //! What must hold whenever nobody is at work. For tests and the simulation.
 
-use std::{collections::BTreeMap, sync::PoisonError};
+use std::collections::BTreeMap;
 
 use super::{Leases, bindings::Shard, key::BindingKey, pool::Slot, pools::Location, sites::Stake};
 
@@ -13,7 +13,7 @@ impl Leases {
         let mut holders: BTreeMap<Location, BindingKey> = BTreeMap::new();
         let mut offers = 0;
         for shard in &self.shards {
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let shard = shard.lock();
             shard.check()?;
             for place in shard.clients() {
                 check_client(&shard, place, &mut holders)?;
@@ -61,7 +61,7 @@ impl Leases {
         let Some(softwires) = &self.stock.softwires else { return Ok(()) };
         let mut held = 0;
         for shard in &self.shards {
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let shard = shard.lock();
             for place in shard.clients() {
                 let (entry, softwire) = (shard.entry(place), shard.softwire(place));
                 let Some(softwire) = softwire else { continue };
@@ -83,7 +83,7 @@ impl Leases {
         let Some(sites) = &self.stock.sites else { return Ok(()) };
         let mut expected: BTreeMap<u64, (u32, u32)> = BTreeMap::new();
         for shard in &self.shards {
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let shard = shard.lock();
             for place in shard.clients() {
                 let entry = shard.entry(place);
                 let (site, stake) = shard.stake(place);
@@ -115,7 +115,7 @@ impl Leases {
 
 /// Notes who holds what; a slot has one holder.
 fn check_client(
-    shard: &Shard,
+    shard: &Shard<'_>,
     place: u16,
     holders: &mut BTreeMap<Location, BindingKey>,
 ) -> Result<(), String> {

@@ -1,6 +1,9 @@
 //! Who a client is: a keyed hash of its identity, and that identity's place in the table of bindings.
 
-use std::hash::Hasher as _;
+use std::{
+    hash::{BuildHasher as _, Hasher as _, RandomState},
+    net::Ipv6Addr,
+};
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
@@ -103,6 +106,31 @@ impl SiteId {
 
 /// Odd, so that links differ.
 const SITE_STRIDE: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// An IPv6 source address that a message came from, to be told from others: a hash, since an entry has no room for the
+/// address. In memory only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source(pub(super) u64);
+
+/// What sources are hashed with. Made anew at each start, and seen by nobody: no client can choose an address that is
+/// taken for another's.
+#[derive(Clone, Copy)]
+pub(super) struct SourceSecret([u64; 2]);
+
+impl SourceSecret {
+    pub(super) fn new() -> SourceSecret {
+        let random = RandomState::new();
+        SourceSecret([random.hash_one(0), random.hash_one(1)])
+    }
+
+    /// The two halves of a product of two sums: as uniform as a keyed hash of two words has to be.
+    pub(super) fn source(self, address: Ipv6Addr) -> Source {
+        let (high, low) = ((address.to_bits() >> 64) as u64, address.to_bits() as u64);
+        let [first, second] = self.0;
+        let product = u128::from(high ^ first) * u128::from(low ^ second);
+        Source((product >> 64) as u64 ^ product as u64)
+    }
+}
 
 /// Odd, so that links differ; the sum stays as uniform as the keyed hash.
 const STRIDE: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;

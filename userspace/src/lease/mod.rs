@@ -14,6 +14,7 @@ mod entry;
 mod fixed;
 pub mod geometry;
 mod grant;
+mod guide;
 #[cfg(all(test, not(feature = "loom")))]
 mod history;
 #[cfg(any(test, feature = "sim"))]
@@ -38,19 +39,17 @@ mod terms;
 mod tests;
 
 use std::{
-    net::Ipv4Addr,
-    sync::{Arc, PoisonError},
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::Arc,
 };
-
-use crossbeam_utils::CachePadded;
 
 pub use client::Client;
 pub use recovery::{Recovered, Recovery};
 
 use self::{
-    bindings::{FILL, PLACES, Shard, Sides},
+    bindings::{Block, FILL, PLACES, Sides},
     geometry::{GeometryError, PoolSpec},
-    key::BindingKey,
+    key::{BindingKey, Source, SourceSecret},
     pools::Pools,
     promise::{Promise, Watermarks},
     record::Tuple,
@@ -60,7 +59,7 @@ use self::{
     stamp::Now,
     stock::Stock,
 };
-use crate::{memory::prefetch, sync::Mutex};
+use crate::memory::spacious;
 
 /// The fewest shards: so that workers do not meet in a small table.
 const SHARDS_MIN: usize = 16;
@@ -141,8 +140,9 @@ pub enum LeaseError {
 /// Everything that is leased, offered, held down or quarantined.
 pub struct Leases {
     stock: Stock,
-    shards: Box<[CachePadded<Mutex<Shard>>]>,
+    shards: Vec<Block>,
     settings: Settings,
+    sources: SourceSecret,
 }
 
 /// How much of a table is used, and for what. Approximate while others work.
@@ -175,15 +175,21 @@ impl Leases {
         let softwires = settings.features.softwires;
         let softwires = softwires.then(|| Softwires::new(settings.capacity));
         let noted = Sides { sites: sites.is_some(), softwires: softwires.is_some() };
-        let shard = |_| CachePadded::new(Mutex::new(Shard::new(noted)));
-        let shards = (0..shards).map(shard).collect();
+        let count = shards;
+        let mut shards = spacious(count);
+        shards.extend((0..count).map(|_| Block::new(noted)));
         let stock = Stock::new(pools, settings.offers_max, sites, softwires);
-        Ok(Leases { stock, shards, settings })
+        Ok(Leases { stock, shards, settings, sources: SourceSecret::new() })
     }
 
     /// The pools.
     pub fn pools(&self) -> &Pools {
         &self.stock.pools
+    }
+
+    /// A source, to be compared with that of a [`Binding`](client::Binding).
+    pub fn source(&self, address: Ipv6Addr) -> Source {
+        self.sources.source(address)
     }
 
     fn stock(&self) -> &Stock {
@@ -207,17 +213,23 @@ impl Leases {
 
     /// Locks the client's shard. Lock no other client meanwhile.
     pub fn lock(&self, key: BindingKey) -> Client<'_> {
-        let shard = self.shard_of(key).lock().unwrap_or_else(PoisonError::into_inner);
-        Client::new(self, shard, key)
+        Client::new(self, self.shard_of(key).lock(), key)
     }
 
-    /// Asks for the memory in which the client is found. Whoever locks it soon waits less.
+    /// Asks for the memory by which the client is found. First of the two steps after which its lock takes less time.
     #[inline]
     pub fn approach(&self, key: BindingKey) {
-        prefetch(self.shard_of(key));
+        self.shard_of(key).approach_guide(key);
     }
 
-    fn shard_of(&self, key: BindingKey) -> &Mutex<Shard> {
+    /// Asks for the memory of what the client has. Second of the two steps, when the first is done for others as well.
+    #[inline]
+    pub fn approach_closer(&self, key: BindingKey) {
+        self.shard_of(key).approach_place(key);
+    }
+
+    #[inline]
+    fn shard_of(&self, key: BindingKey) -> &Block {
         let index = (u128::from(key.low()) * self.shards.len() as u128) >> 64;
         &self.shards[usize::try_from(index).unwrap_or(0)]
     }
@@ -234,10 +246,8 @@ impl Leases {
 
     /// Octets that the table takes.
     pub fn table_octets(&self) -> usize {
-        let shards = self.shards.iter().map(|shard| {
-            let locked = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            size_of_val(shard) + locked.heap_octets()
-        });
+        let octets = |shard: &Block| size_of_val(shard) + shard.lock().heap_octets();
+        let shards = self.shards.iter().map(octets);
         shards.sum::<usize>() + self.stock.octets()
     }
 
@@ -250,7 +260,7 @@ impl Leases {
     pub fn census(&self, now: Now) -> Census {
         let mut census = Census::default();
         for shard in &self.shards {
-            shard.lock().unwrap_or_else(PoisonError::into_inner).count(&mut census, now);
+            shard.lock().count(&mut census, now);
         }
         census
     }

@@ -1,14 +1,17 @@
-//! Free and held slots of one pool, and who held each last. Lock-free.
+//! Free and held slots of one pool, and the last stamp of each. Lock-free.
 
 use std::net::Ipv4Addr;
 
 use super::{
     bitmap::Bitmap,
     geometry::{Geometry, GeometryError, PoolSpec},
-    key::{BindingKey, LinkId},
+    key::LinkId,
     stamp::Stamp,
 };
-use crate::sync::{AtomicU64, Ordering};
+use crate::{
+    memory::spacious,
+    sync::{AtomicU64, Ordering},
+};
 
 pub use super::bitmap::Pick;
 
@@ -20,17 +23,6 @@ pub struct PoolId(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(pub u32);
 
-/// What a slot remembers while nobody holds it.
-///
-/// Written by whoever holds the slot's bit, when it is won and before it is given back; releasing the bit
-/// publishes it to whoever claims it next.
-struct Mark {
-    /// The low half of the last holder's key; 0 if there was none.
-    holder: AtomicU64,
-    /// The stamp of the slot's last record, as far as it is not in its holder's entry.
-    stamp: AtomicU64,
-}
-
 /// The slots of a pool.
 ///
 /// req-S37 (RFC 7618 §8): an address and a port set together are what is leased, and what has a state.
@@ -39,7 +31,10 @@ pub struct Pool {
     link: LinkId,
     geometry: Geometry,
     bits: Bitmap,
-    marks: Box<[Mark]>,
+    /// Of each slot the stamp of its last record, as far as it is not in its holder's entry. Written by whoever holds
+    /// the slot's bit, when it is won and before it is given back; releasing the bit publishes it to whoever claims it
+    /// next.
+    stamps: Vec<AtomicU64>,
     /// Bits that are set from birth on: reserved slots, those beyond the end, and withheld ones.
     unusable: usize,
     withheld: Option<Withheld>,
@@ -101,10 +96,10 @@ impl Pool {
         };
         let bits = Bitmap::new(geometry.slots() as usize, reserved);
         let unusable = bits.count();
-        let mark = |_| Mark { holder: AtomicU64::new(0), stamp: AtomicU64::new(0) };
-        let marks = (0..geometry.slots()).map(mark).collect();
+        let mut stamps = spacious(geometry.slots() as usize);
+        stamps.extend((0..geometry.slots()).map(|_| AtomicU64::new(0)));
         let (name, link, withheld) = (spec.name.clone(), spec.link, None);
-        Ok(Pool { name, link, geometry, bits, marks, unusable, withheld })
+        Ok(Pool { name, link, geometry, bits, stamps, unusable, withheld })
     }
 
     /// Keeps a slot from everybody who does not come for it by name. False if it is reserved or withheld already.
@@ -203,22 +198,14 @@ impl Pool {
         self.geometry.usable_slots()
     }
 
-    /// The low half of the key of the last client that held this slot, if any did.
-    pub fn last_holder(&self, slot: Slot) -> Option<u64> {
-        let holder = self.marks[slot.0 as usize].holder.load(Ordering::Relaxed);
-        (holder != 0).then_some(holder)
-    }
-
     /// The stamp of the slot's last record, as far as it is not in its holder's entry.
     pub(super) fn last_stamp(&self, slot: Slot) -> Stamp {
-        Stamp(self.marks[slot.0 as usize].stamp.load(Ordering::Relaxed))
+        Stamp(self.stamps[slot.0 as usize].load(Ordering::Relaxed))
     }
 
-    /// Remembers holder and stamp. The caller holds the slot.
-    pub(super) fn mark(&self, slot: Slot, holder: BindingKey, stamp: Stamp) {
-        let mark = &self.marks[slot.0 as usize];
-        mark.holder.store(holder.low(), Ordering::Relaxed);
-        mark.stamp.store(stamp.0, Ordering::Relaxed);
+    /// Remembers the stamp. The caller holds the slot.
+    pub(super) fn mark(&self, slot: Slot, stamp: Stamp) {
+        self.stamps[slot.0 as usize].store(stamp.0, Ordering::Relaxed);
     }
 
     /// Whether the bitmap's summary is right, and no search can find a withheld slot. Holds whenever nobody is at work.

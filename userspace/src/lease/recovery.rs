@@ -3,7 +3,7 @@
 //! Of two records of a slot the greater stamp wins. Of two slots that a client would hold, the one with the newer
 //! record is its lease; the other was left, and is held down from then on.
 
-use std::{net::Ipv6Addr, sync::PoisonError};
+use std::net::Ipv6Addr;
 
 use hashbrown::HashTable;
 
@@ -200,11 +200,11 @@ impl Leases {
         for inside in images {
             let Inside { key, at, image } = inside;
             // Rule 3 outlives the restart, for slots that are over too.
-            self.stock().mark(*at, *key, image.stamp);
+            self.stock().mark(*at, image.stamp);
             if !lasts(image.end(hold_down_seconds), now) {
                 continue;
             }
-            let mut shard = self.shard_of(*key).lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shard = self.shard_of(*key).lock();
             let place = shard.find(*key).or_else(|| shard.insert(*key));
             let Some(place) = place else { return false };
             let until = match (image.state, lease) {
@@ -213,7 +213,7 @@ impl Leases {
                     lease = Some(inside);
                     let entry = shard.entry_mut(place);
                     entry.bind(*at, image.state, image.expires, image.stamp);
-                    entry.promised(image.source, Promise::RECOVERED);
+                    entry.promised(self.source(image.source), Promise::RECOVERED);
                     self.stock().claim(*at);
                     if image.state == State::Bound {
                         recovered.bound += 1;
@@ -254,7 +254,7 @@ impl Leases {
 
     /// Counts a client in the limit of its site, however much that has: by its lease if that runs, else by a slot
     /// that rests.
-    fn count_at_site(&self, shard: &mut Shard, place: u16, inside: &Inside, now: Now) {
+    fn count_at_site(&self, shard: &mut Shard<'_>, place: u16, inside: &Inside, now: Now) {
         let site = inside.image.site.on(self.pools().link_of(inside.at.pool));
         let Some(sites) = self.stock().sites.as_ref().filter(|_| site != 0) else { return };
         let (noted, counted) = shard.stake(place);
@@ -281,7 +281,7 @@ impl Leases {
                 softwires.claim_outside(softwire.address, identity, expires, now);
                 continue;
             };
-            let mut shard = self.shard_of(key).lock().unwrap_or_else(PoisonError::into_inner);
+            let mut shard = self.shard_of(key).lock();
             let Some(place) = shard.find(key) else { continue };
             let entry = shard.entry(place);
             let owner = Owner::new(key, identity);
@@ -297,7 +297,7 @@ impl Leases {
     /// Remembers a client's last slot if the client has no lease and its shard has room.
     fn remember(&self, inside: &Inside) -> bool {
         let Inside { key, at, image } = inside;
-        let mut shard = self.shard_of(*key).lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.shard_of(*key).lock();
         let place = match shard.find(*key) {
             Some(place) if shard.entry(place).state().is_some() => return false,
             Some(place) => place,
@@ -309,7 +309,7 @@ impl Leases {
         };
         let entry = shard.entry_mut(place);
         entry.bind(*at, image.state, image.expires, image.stamp);
-        entry.promised(image.source, Promise::RECOVERED);
+        entry.promised(self.source(image.source), Promise::RECOVERED);
         entry.unhold();
         true
     }
@@ -339,6 +339,7 @@ mod tests {
 
     use super::*;
     use crate::lease::{
+        bindings::PLACES,
         client::{GrantError, Holding, Standing},
         geometry::PoolSpec,
         record::{Content, NEVER},
@@ -401,7 +402,7 @@ mod tests {
             assert_eq!((binding.at, binding.holding), (slot(7), Holding::Active));
             assert_eq!((binding.expires, binding.stamp), (expires + 5, Stamp(40)));
             assert_eq!(binding.promise, Promise::RECOVERED);
-            assert_eq!(binding.source, "2001:db8::9".parse::<Ipv6Addr>().unwrap());
+            assert_eq!(binding.source, leases.source("2001:db8::9".parse().unwrap()));
         }
     }
 
@@ -560,14 +561,15 @@ mod tests {
         let pool = shared("P", ("192.0.2.0", "192.0.2.15"), 0, 6);
         let leases = Leases::new(&[pool], settings).unwrap();
         let mut recovery = leases.recover();
-        for number in 0..449_u16 {
+        let leases_max = u16::try_from(PLACES).unwrap();
+        for number in 0..=leases_max {
             let host = u8::try_from(number / 63).unwrap();
             let address = std::net::Ipv4Addr::new(192, 0, 2, host);
             let tuple = Tuple { address, ..tuple(number % 63 + 1) };
             recovery.adopt(&record(number.into(), tuple, State::Bound, 10, NEVER));
         }
         let error = recovery.finish(at(START)).unwrap_err();
-        assert_eq!(error, LeaseError::TooManyLeases { leases: 449, capacity: 1000 });
+        assert_eq!(error, LeaseError::TooManyLeases { leases: PLACES + 1, capacity: 1000 });
     }
 
     #[test]

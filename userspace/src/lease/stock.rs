@@ -5,7 +5,6 @@ use std::sync::PoisonError;
 use crossbeam_utils::CachePadded;
 
 use super::{
-    key::BindingKey,
     pools::{Location, Pools},
     record::lasts,
     sites::Sites,
@@ -97,9 +96,9 @@ impl Stock {
         self.pools.get(at.pool).release(at.slot);
     }
 
-    /// Remembers the last holder of a slot that the caller still holds, and its last stamp.
-    pub(super) fn mark(&self, at: Location, holder: BindingKey, stamp: Stamp) {
-        self.pools.get(at.pool).mark(at.slot, holder, stamp);
+    /// Remembers the last stamp of a slot that the caller still holds.
+    pub(super) fn mark(&self, at: Location, stamp: Stamp) {
+        self.pools.get(at.pool).mark(at.slot, stamp);
     }
 
     /// The stamp of the slot's last record, as far as its holder's entry does not know it.

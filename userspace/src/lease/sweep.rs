@@ -1,8 +1,6 @@
 //! Gives back what is over. Expiry writes nothing: the durable end of a lease and the clock say it all.
 
-use std::sync::TryLockError;
-
-use super::{Leases, stamp::Now};
+use super::{Leases, bindings::Block, stamp::Now};
 
 impl Leases {
     /// How many shards there are to [`sweep`](Self::sweep).
@@ -14,11 +12,8 @@ impl Leases {
     ///
     /// Its work is bounded by the places of a shard, and it waits for nobody: false if the shard is locked.
     pub fn sweep(&self, shard: usize, now: Now) -> bool {
-        let Some(mutex) = self.shards.get(shard) else { return false };
-        let mut locked = match mutex.try_lock() {
-            Ok(locked) => locked,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return false,
+        let Some(mut locked) = self.shards.get(shard).and_then(Block::try_lock) else {
+            return false;
         };
         locked.sweep(&self.stock, self.hold_down_seconds(), now);
         drop(locked);

@@ -3,7 +3,7 @@
 use std::{net::Ipv6Addr, ops::Deref};
 
 use super::{
-    key::ClientIdentity,
+    key::{ClientIdentity, Source},
     pools::Location,
     promise::Promise,
     record::{Record, Softwire, Tuple},
@@ -38,8 +38,8 @@ pub struct Binding {
     pub stamp: Stamp,
     /// The last record in which this was promised.
     pub promise: Promise,
-    /// IPv6 address of the client's last message that was granted something.
-    pub source: Ipv6Addr,
+    /// Where the client's last message came from that was granted something; see [`Leases::source`](super::Leases::source).
+    pub source: Source,
     /// The softwire of a lease that runs, if it has one.
     pub softwire: Option<Softwire>,
 }
