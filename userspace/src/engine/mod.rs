@@ -84,6 +84,8 @@ pub struct Engine {
     information: Option<information::Service>,
     rates: Option<RateLimit>,
     declines: RateLimit,
+    /// Whether it matters of a query that leaves no record which site it came from.
+    counts_sites: bool,
     reservations: Directory,
 }
 
@@ -95,8 +97,19 @@ impl Engine {
         let information = information::Service::new(&policy, &secret);
         let rates = RateLimit::new(policy.sites.queries_per_second);
         let declines = RateLimit::of_declines();
+        let counts_sites = rates.is_some() || leases.limits_sites();
         let reservations = Directory::new(&policy.reservations, leases.pools(), &secret);
-        Engine { policy, chooser, leases, secret, information, rates, declines, reservations }
+        Engine {
+            policy,
+            chooser,
+            leases,
+            secret,
+            information,
+            rates,
+            declines,
+            counts_sites,
+            reservations,
+        }
     }
 
     /// The DUID of Replies; none if no Information-request is answered.
@@ -157,10 +170,21 @@ impl Engine {
         out: &mut [u8],
     ) -> Result<Verdict, Reason> {
         let message = &query.message;
-        let site = self.admit(now, &query.attachment, query.link)?;
+        let site = if self.counts_sites || message.kind() != MessageType::Discover {
+            self.admit(now, &query.attachment, query.link)?
+        } else {
+            // An OFFER leaves no record that would name it.
+            SiteId::UNKNOWN
+        };
         let Identified { identity, hardware, can_share } = query.client?;
-        let mut scratch: Scratch = [0; 255];
-        let octets = identifying_octets(message, &mut scratch);
+        let mut scratch: Scratch;
+        let identifier = message.client_identifier();
+        let octets = if let Some(octets) = identifier.and_then(|value| value.contiguous()) {
+            octets
+        } else {
+            scratch = [0; 255];
+            identifying_octets(message, &mut scratch)
+        };
         let exchange = Exchange {
             now,
             datagram,

@@ -9,12 +9,13 @@ use super::{
     exchange::{Identified, attachment, identify},
     reason::{Reason, Refusal},
     remark::{Remark, Remarks},
+    tuple,
 };
 use crate::{
     lease::key::LinkId,
     wire::{
         datagram::Datagram,
-        dhcpv4::View,
+        dhcpv4::{PortParamsField, View},
         dhcpv6::{self, InformationRequest, Request},
     },
 };
@@ -90,6 +91,11 @@ impl Engine {
             .and_if(path.has_strange_peer, Remark::StrangePeer)
             .and_if(message.overload_ignored(), Remark::BadOverload);
         let client = identify(&self.secret, &message);
+        if let (Some(address), PortParamsField::Present(params)) =
+            (message.requested_address(), message.port_params())
+        {
+            self.leases.pools().approach(tuple(address, params));
+        }
         if let Ok(client) = client {
             self.leases.approach(client.identity.on(link));
         }

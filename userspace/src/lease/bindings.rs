@@ -83,6 +83,10 @@ pub(super) struct Sides {
 const NO_SOFTWIRE: Softwire = Softwire { address: Ipv6Addr::UNSPECIFIED, changed: 0 };
 
 impl Block {
+    #[expect(
+        clippy::large_stack_arrays,
+        reason = "57 KiB, once a shard, before anything is served"
+    )]
     pub(super) fn new(noted: Sides) -> Block {
         let sites = vec![0; if noted.sites { PLACES } else { 0 }].into();
         let softwires = vec![NO_SOFTWIRE; if noted.softwires { PLACES } else { 0 }].into();
@@ -119,6 +123,12 @@ impl Block {
     #[inline]
     pub(super) fn approach_place(&self, key: BindingKey) {
         if let Some(place) = self.guide.probable(key.high()) {
+            prefetch_at(self, entry_offset(place));
+            return;
+        }
+        // No room near home: one of the first clients there may have to be forgotten.
+        let first = home(key.high()) * BUCKET_PLACES;
+        for place in first..first + 2 * FORGETTABLE_SEEN {
             prefetch_at(self, entry_offset(place));
         }
     }

@@ -56,7 +56,7 @@ fn tag(hash: u64) -> u8 {
 
 /// The bucket in which a client is looked for first.
 pub(super) fn home(hash: u64) -> usize {
-    (hash >> (64 - BUCKETS.ilog2())) as usize
+    usize::try_from(hash >> (64 - BUCKETS.ilog2())).unwrap_or(0)
 }
 
 /// Sixteen octets: fourteen tags, and in two how many clients were passed on.
@@ -251,7 +251,9 @@ mod tests {
             assert_eq!(guide.find(hash, |at| at == place), Some(place));
             guide.vacate(place, Use::Client(hash));
         }
-        resting.iter().for_each(|&place| guide.vacate(place, Use::Resting));
+        for place in resting {
+            guide.vacate(place, Use::Resting);
+        }
         // Nothing is left behind: no tag, and nobody who was passed on.
         assert!(guide.0.iter().all(|bucket| bucket.words() == [0, 0]));
     }

@@ -7,6 +7,8 @@ use std::{
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
+use crate::wire::writer::Writer;
+
 /// Numbers a link of the configuration. Never leaves memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkId(pub u16);
@@ -71,11 +73,23 @@ impl IdentitySecret {
     /// The site that `pieces` name, the same at every start of the server. Each piece counts for itself: what ends
     /// one cannot begin the next.
     pub fn identify_site(&self, pieces: &[&[u8]]) -> SiteId {
-        let mut hasher = SipHasher13::new_with_key(&self.0);
-        hasher.write_u8(SITE);
+        // Most names fit here, and one call hashes sooner than seven.
+        let mut room = [0; 128];
+        let mut w = Writer::new(&mut room);
+        w.u8(SITE);
         for piece in pieces {
-            hasher.write_usize(piece.len());
-            hasher.write(piece);
+            w.array(piece.len().to_ne_bytes());
+            w.bytes(piece);
+        }
+        let mut hasher = SipHasher13::new_with_key(&self.0);
+        if w.overflowed() {
+            hasher.write_u8(SITE);
+            for piece in pieces {
+                hasher.write_usize(piece.len());
+                hasher.write(piece);
+            }
+        } else {
+            hasher.write(w.written());
         }
         SiteId(u64::try_from(hasher.finish128().as_u128() >> 64).unwrap_or(0))
     }
@@ -125,10 +139,10 @@ impl SourceSecret {
 
     /// The two halves of a product of two sums: as uniform as a keyed hash of two words has to be.
     pub(super) fn source(self, address: Ipv6Addr) -> Source {
-        let (high, low) = ((address.to_bits() >> 64) as u64, address.to_bits() as u64);
         let [first, second] = self.0;
-        let product = u128::from(high ^ first) * u128::from(low ^ second);
-        Source((product >> 64) as u64 ^ product as u64)
+        let (high, low) = halves(address.to_bits());
+        let (high, low) = halves(u128::from(high ^ first) * u128::from(low ^ second));
+        Source(high ^ low)
     }
 }
 
@@ -149,13 +163,19 @@ impl BindingKey {
 
     /// The low half: chooses the shard.
     pub(super) fn low(self) -> u64 {
-        u64::try_from(self.0 & u128::from(u64::MAX)).unwrap_or(0)
+        halves(self.0).1
     }
 
     /// The high half: chooses the place in the shard.
     pub(super) fn high(self) -> u64 {
         (self.0 >> 64) as u64
     }
+}
+
+/// The high half and the low half.
+fn halves(number: u128) -> (u64, u64) {
+    let low = u64::try_from(number & u128::from(u64::MAX)).unwrap_or(0);
+    ((number >> 64) as u64, low)
 }
 
 #[cfg(test)]
@@ -172,6 +192,21 @@ mod tests {
         assert_ne!(site.on(LinkId(0)), site.on(LinkId(1)));
         assert_eq!(SiteId::of(site.on(LinkId(9)), LinkId(9)), site);
         assert_eq!(SiteId::UNKNOWN.on(LinkId(9)), 0);
+    }
+
+    /// Records bear sites: a long name and a short one have to stay what they were.
+    #[test]
+    fn a_site_s_hash_is_that_of_its_pieces_and_their_lengths_however_long_they_are() {
+        let secret = IdentitySecret([7; 16]);
+        for length in [0, 1, 100, 110, 111, 112, 300] {
+            let long = vec![9; length];
+            let mut hasher = SipHasher13::new_with_key(&secret.0);
+            let octets =
+                [&[SITE][..], &1_u64.to_le_bytes(), &[1], &(length as u64).to_le_bytes(), &long];
+            hasher.write(&octets.concat());
+            let expected = SiteId((hasher.finish128().as_u128() >> 64) as u64);
+            assert_eq!(secret.identify_site(&[&[1], &long]), expected, "{length}");
+        }
     }
 
     #[test]

@@ -187,6 +187,11 @@ impl Leases {
         &self.stock.pools
     }
 
+    /// Whether sites have limits.
+    pub fn limits_sites(&self) -> bool {
+        self.stock.sites.is_some()
+    }
+
     /// A source, to be compared with that of a [`Binding`](client::Binding).
     pub fn source(&self, address: Ipv6Addr) -> Source {
         self.sources.source(address)

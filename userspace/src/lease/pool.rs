@@ -9,7 +9,7 @@ use super::{
     stamp::Stamp,
 };
 use crate::{
-    memory::spacious,
+    memory::{prefetch, spacious},
     sync::{AtomicU64, Ordering},
 };
 
@@ -201,6 +201,14 @@ impl Pool {
     /// The stamp of the slot's last record, as far as it is not in its holder's entry.
     pub(super) fn last_stamp(&self, slot: Slot) -> Stamp {
         Stamp(self.stamps[slot.0 as usize].load(Ordering::Relaxed))
+    }
+
+    /// Asks for the memory of the slot's last stamp.
+    #[inline]
+    pub(super) fn approach(&self, slot: Slot) {
+        if let Some(stamp) = self.stamps.get(slot.0 as usize) {
+            prefetch(stamp);
+        }
     }
 
     /// Remembers the stamp. The caller holds the slot.

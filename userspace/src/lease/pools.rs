@@ -89,6 +89,14 @@ impl Pools {
         Some(Location { pool, slot })
     }
 
+    /// Asks for the memory that granting this tuple to somebody anew takes.
+    #[inline]
+    pub fn approach(&self, tuple: Tuple) {
+        if let Some(at) = self.locate_tuple(tuple) {
+            self.get(at.pool).approach(at.slot);
+        }
+    }
+
     /// What is leased at `at`.
     pub fn tuple_of(&self, at: Location) -> Tuple {
         self.get(at.pool).geometry().tuple_of(at.slot)

@@ -38,7 +38,8 @@ pub struct Binding {
     pub stamp: Stamp,
     /// The last record in which this was promised.
     pub promise: Promise,
-    /// Where the client's last message came from that was granted something; see [`Leases::source`](super::Leases::source).
+    /// Where the client's last message came from that was granted something: compare with
+    /// [`Leases::source`](super::Leases::source).
     pub source: Source,
     /// The softwire of a lease that runs, if it has one.
     pub softwire: Option<Softwire>,

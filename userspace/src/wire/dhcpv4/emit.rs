@@ -89,12 +89,25 @@ pub fn put_option(w: &mut Writer<'_>, code: u8, content: &[u8]) {
             w.array([code, length]);
             w.bytes(content);
         }
-        Err(_) => put_value(w, code, &Value::whole(content)),
+        Err(_) => put_pieces(w, code, &Value::whole(content)),
     }
 }
 
 /// An option's value as it was received, in as few instances as it takes.
+#[inline]
 pub fn put_value(w: &mut Writer<'_>, code: u8, value: &Value<'_>) {
+    if let Some(octets) = value.contiguous()
+        && let Ok(length) = u8::try_from(octets.len())
+    {
+        w.array([code, length]);
+        w.bytes(octets);
+    } else {
+        put_pieces(w, code, value);
+    }
+}
+
+/// The same for a value in pieces, or too long for one instance.
+fn put_pieces(w: &mut Writer<'_>, code: u8, value: &Value<'_>) {
     let mut left = value.len();
     let mut open = 0;
     if left == 0 {
