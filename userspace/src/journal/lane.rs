@@ -93,7 +93,7 @@ impl Lane {
     }
 
     /// Worker: hands a record to the journal, and says what sequence number it has. The journal is not woken:
-    /// that is for [`ring_journal`](Self::ring_journal), once a burst.
+    /// that is for [`ring_journal`](Self::ring_journal), without which nothing is taken.
     pub fn push(&self, record: Record) -> Result<u64, LaneFull> {
         let sequence = self.progress.pushed.load(Ordering::Relaxed) + 1;
         let words: [u64; RECORD_WORDS] = zerocopy::transmute!(record);
@@ -104,7 +104,7 @@ impl Lane {
         Ok(sequence)
     }
 
-    /// Worker, once a burst: wakes the journal if it sleeps.
+    /// Worker, once enough has gathered: the journal makes durable what was pushed before, and is woken if it sleeps.
     pub fn ring_journal(&self) {
         if let Some(journal) = self.journal.get() {
             journal.ring();

@@ -1,8 +1,9 @@
 //! Makes promises durable before they leave.
 //!
 //! One thread drains the lanes of all workers into one batch, commits it with one sync, and publishes how far each
-//! lane is durable. While the disk works, the next batch gathers: group commit without a timer. This module may not
-//! decide anything about leases; it knows records, stamps and promises only.
+//! lane is durable. It takes records when a worker calls: at once if that one is idle, after a while if it is busy.
+//! While the disk works, the next batch gathers. This module may not decide anything about leases; it knows records,
+//! stamps and promises only.
 //!
 //! - [`Lane`]: a worker's queue of records, and its watermark.
 //! - [`Awaiting`]: replies that leave when their record is durable.

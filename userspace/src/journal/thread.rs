@@ -188,7 +188,12 @@ impl Writer {
         loop {
             // Read before the lanes: what was pushed before the stop is seen by the drain that follows.
             let stopping = self.shared.stop.load(Ordering::Acquire);
-            self.drain();
+            // A worker that has not called yet is still gathering.
+            if self.shared.waker.was_called() || stopping || self.batch.len() == BATCH_RECORDS {
+                self.drain();
+            } else {
+                self.batch.clear();
+            }
             if !self.batch.is_empty() {
                 self.commit(clock())?;
             } else if stopping {
@@ -234,10 +239,7 @@ impl Writer {
     }
 
     fn sleep(&self) {
-        let idle = || {
-            !self.shared.stop.load(Ordering::Acquire)
-                && self.lanes.iter().all(|lane| lane.is_empty())
-        };
+        let idle = || !self.shared.stop.load(Ordering::Acquire);
         if let Some(wake) = self.shared.waker.sleep(idle) {
             self.shared.counters.wake.count(wake);
         }
@@ -363,6 +365,33 @@ mod tests {
         assert_eq!(journal.stop().records, 2 * BATCH_RECORDS as u64);
         assert_eq!(watermarks.durable(LaneId(1)), BATCH_RECORDS as u64);
         assert_eq!(log.committed.lock().unwrap().len(), 2 * BATCH_RECORDS);
+    }
+
+    #[test]
+    fn what_nobody_has_called_for_gathers() {
+        let (lanes, _) = lanes(1, 16);
+        let log = Glass::default();
+        let journal = spawn(&lanes, log.clone(), Hooks::default());
+        let lane = &lanes[0];
+        {
+            let _disk_stands_still = log.committed.lock().unwrap();
+            lane.push(numbered(0, 1)).unwrap();
+            lane.ring_journal();
+            while !lane.is_empty() {
+                std::thread::yield_now();
+            }
+            lane.push(numbered(0, 2)).unwrap();
+        }
+        while lane.durable() < 1 {
+            std::thread::yield_now();
+        }
+        lane.push(numbered(0, 3)).unwrap();
+        lane.ring_journal();
+        while lane.durable() < 3 {
+            std::thread::yield_now();
+        }
+        let statistics = journal.stop();
+        assert_eq!((statistics.commits, statistics.largest_batch), (2, 2));
     }
 
     #[test]

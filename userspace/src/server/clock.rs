@@ -3,7 +3,7 @@
 //! A step of the wall clock changes no lease. Real stamps in the log are the reason why the wall clock must not be
 //! behind them at birth: see [`Clock::new`]'s caller.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::{lease::stamp::Now, net::sys::boottime};
 
@@ -17,12 +17,17 @@ pub struct Clock {
 impl Clock {
     /// A clock that is right now, if the wall clock is.
     pub fn new() -> Self {
-        Self { boot_milliseconds: wall().0.saturating_sub(uptime_milliseconds()) }
+        Self { boot_milliseconds: wall().0.saturating_sub(milliseconds(boottime())) }
     }
 
     /// The time.
     pub fn now(self) -> Now {
-        Now(self.boot_milliseconds.saturating_add(uptime_milliseconds()))
+        self.at(boottime())
+    }
+
+    /// What the time is, was or will be when this has passed since boot.
+    pub fn at(self, uptime: Duration) -> Now {
+        Now(self.boot_milliseconds.saturating_add(milliseconds(uptime)))
     }
 }
 
@@ -38,8 +43,8 @@ pub fn wall() -> Now {
     Now(u64::try_from(passed.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn uptime_milliseconds() -> u64 {
-    u64::try_from(boottime().as_millis()).unwrap_or(u64::MAX)
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

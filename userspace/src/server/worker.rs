@@ -41,6 +41,9 @@ const RECORDS_PER_DATAGRAM: usize = 2;
 /// How long an idle worker looks for work before it sleeps.
 const SPIN: Duration = Duration::from_micros(50);
 
+/// How long a busy worker lets records gather before it calls the journal.
+const GATHER: Duration = Duration::from_micros(300);
+
 /// The longest sleep, and the time between two looks at the port's statistics.
 const TICK_MILLISECONDS: u32 = 100;
 
@@ -76,21 +79,26 @@ pub struct Worker<P: Port> {
     desk: Desk<P::Reply>,
     ticked: Now,
     idle_since: Option<Duration>,
+    /// When the first record was pushed that the journal has not been called for.
+    gathering_since: Option<Duration>,
 }
 
 /// Where datagrams are answered: the handler of the port's bursts.
 struct Desk<R> {
     around: Surroundings,
     awaiting: Awaiting<R>,
-    /// The burst's time, read once its first datagram is there.
-    now: Option<Now>,
+    /// The burst's time, read once its first datagram is there: since boot, and as leases know it.
+    now: Option<(Duration, Now)>,
     /// The record that the reply about to be parked waits for; whether any was pushed in this burst.
     pushed: Option<u64>,
 }
 
 impl<R> Desk<R> {
-    fn now(&mut self) -> Now {
-        *self.now.get_or_insert_with(|| self.around.clock.now())
+    fn now(&mut self) -> (Duration, Now) {
+        *self.now.get_or_insert_with(|| {
+            let uptime = boottime();
+            (uptime, self.around.clock.at(uptime))
+        })
     }
 
     /// Hands the records over to the journal. False if the lane is full, which the size of bursts excludes.
@@ -119,7 +127,7 @@ impl<R> Handler<R> for Desk<R> {
     }
 
     fn answer(&mut self, reading: &Reading<'_>, out: &mut [u8]) -> Disposal {
-        let now = self.now();
+        let (_, now) = self.now();
         self.around.counters.count(Tally::Datagrams);
         match self.around.engine.decide(now, reading, self.around.lane.next(), out) {
             Verdict::Ignore(reason) => {
@@ -145,7 +153,7 @@ impl<R> Handler<R> for Desk<R> {
     }
 
     fn park(&mut self, reply: R) {
-        let (now, sequence) = (self.now(), self.pushed.unwrap_or_default());
+        let ((_, now), sequence) = (self.now(), self.pushed.unwrap_or_default());
         self.around.counters.count(Tally::Parked);
         let parked = self.awaiting.push(sequence, now, reply);
         debug_assert!(parked.is_ok(), "a burst is no longer than there is room");
@@ -158,7 +166,7 @@ impl<P: Port> Worker<P> {
         let ticked = around.clock.now();
         let awaiting = Awaiting::with_capacity(AWAITING_MAX);
         let desk = Desk { around, awaiting, now: None, pushed: None };
-        Self { port, desk, ticked, idle_since: None }
+        Self { port, desk, ticked, idle_since: None, gathering_since: None }
     }
 
     /// Serves until told to stop, then sends what is still promised.
@@ -184,10 +192,8 @@ impl<P: Port> Worker<P> {
         self.desk.now = None;
         self.desk.pushed = None;
         let taken = if limit > 0 { self.port.burst(limit, &mut self.desk) } else { 0 };
-        let now = self.desk.now();
-        if self.desk.pushed.is_some() {
-            self.desk.around.lane.ring_journal();
-        }
+        let (uptime, now) = self.desk.now();
+        self.hand_over(uptime, taken == 0);
         if taken > 0 {
             self.desk.around.counters.count(Tally::Bursts);
         }
@@ -200,6 +206,22 @@ impl<P: Port> Worker<P> {
         }
         self.desk.around.counters.turn();
         Ok(taken)
+    }
+
+    /// Calls the journal for what was promised: at once if there is nothing else to do, else when it is worth a commit.
+    ///
+    /// A commit costs as much as dozens of datagrams, and where the journal shares this core it is this worker that
+    /// stands still meanwhile. So a busy worker lets records gather for a while, and an idle one none.
+    fn hand_over(&mut self, uptime: Duration, idle: bool) {
+        if self.desk.pushed.is_some() {
+            self.gathering_since.get_or_insert(uptime);
+        }
+        let Some(since) = self.gathering_since else { return };
+        let is_due = uptime.saturating_sub(since) >= GATHER;
+        if idle || is_due || self.limit() < BURST_MAX {
+            self.gathering_since = None;
+            self.desk.around.lane.ring_journal();
+        }
     }
 
     /// How many datagrams can be taken: each may push two records, build one reply and park it.
@@ -243,9 +265,9 @@ impl<P: Port> Worker<P> {
     /// Nothing to do: looks again for a moment, then sleeps until there is something. While the kernel has not taken
     /// all replies, the port makes the sleep a short one.
     fn rest(&mut self) -> Result<(), PortError> {
-        let now = boottime();
+        let (now, _) = self.desk.now();
         if now.saturating_sub(*self.idle_since.get_or_insert(now)) < SPIN {
-            std::hint::spin_loop();
+            std::thread::yield_now();
             return Ok(());
         }
         self.idle_since = None;

@@ -199,6 +199,11 @@ impl House {
         Self::wait_for(|| (self.around.counters.get(tally) >= count).then_some(()));
     }
 
+    fn wait_until_ended(&self) {
+        let worker = self.worker.as_ref().unwrap();
+        Self::wait_for(|| worker.is_finished().then_some(()));
+    }
+
     fn stop(&self) {
         self.around.stop.store(true, Ordering::Release);
         self.around.wake.ring();
@@ -288,6 +293,29 @@ fn an_offer_leaves_at_once_and_an_ack_when_its_record_is_durable() {
     let ack = house.reply();
     assert_eq!((ack.kind, ack.xid), (MessageType::Ack, 1));
     assert_eq!((ack.address, ack.params), (offer.address, offer.params));
+}
+
+#[test]
+fn a_busy_worker_lets_records_gather_and_an_idle_one_calls_the_journal() {
+    let house = House::new(512, 512);
+    house.stop();
+    house.gate.set(true);
+    house.wait_until_ended();
+    let mut worker = Worker::new(QueuePort::new(house.wires.clone(), 512), house.around.clone());
+    let mut turn = |query: Option<Vec<u8>>| {
+        if let Some(query) = query {
+            house.wires.queries.push(query);
+        }
+        worker.turn().unwrap();
+        worker.gathering_since.is_some()
+    };
+    assert!(!turn(Some(discover(1))), "an offer is no record");
+    let offer = house.reply();
+    assert!(turn(Some(select(offer))));
+    assert!(!turn(None));
+    House::wait_for(|| (house.around.lane.durable() == 1).then_some(()));
+    turn(None);
+    assert_eq!(house.reply().kind, MessageType::Ack);
 }
 
 #[test]
