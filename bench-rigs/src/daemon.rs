@@ -349,6 +349,11 @@ impl Daemon {
         }
     }
 
+    /// Its process number.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Its process: signals, log and exit.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

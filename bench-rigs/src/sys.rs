@@ -62,6 +62,20 @@ pub fn pin(core: usize) -> io::Result<()> {
     check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) }).map(drop)
 }
 
+/// Lets the calling thread run on every core again.
+pub fn unpin() -> io::Result<()> {
+    // SAFETY: a cpu_set_t is plain bits, and all of them may be set: the kernel leaves out cores that are not there.
+    let set: libc::cpu_set_t = unsafe {
+        let mut set: libc::cpu_set_t = zeroed();
+        for core in 0..libc::CPU_SETSIZE.unsigned_abs() as usize {
+            libc::CPU_SET(core, &mut set);
+        }
+        set
+    };
+    // SAFETY: the set lives through the call and its true size is passed.
+    check(unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) }).map(drop)
+}
+
 /// Processor time of the calling thread.
 pub fn thread_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
