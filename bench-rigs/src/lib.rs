@@ -12,6 +12,7 @@
 //!
 //! Everything here needs root and the tools `ip` and `ethtool`. All `unsafe` code is in [`sys`].
 
+pub mod bars;
 pub mod capture;
 pub mod crash;
 pub mod daemon;
@@ -29,6 +30,7 @@ pub mod null;
 pub mod pcap;
 pub mod plot;
 pub mod relay;
+pub mod rig;
 pub mod scene;
 pub mod shell;
 pub mod stage;

@@ -167,7 +167,7 @@ fn percentile(high: f64) -> (f64, f64, Vec<(f64, String)>) {
 }
 
 /// A number with at most one unit prefix.
-fn human(value: f64) -> String {
+pub(crate) fn human(value: f64) -> String {
     let (scaled, unit) = match value.abs() {
         big if big >= 1e6 => (value / 1e6, "M"),
         big if big >= 1e4 => (value / 1e3, "k"),
@@ -178,12 +178,12 @@ fn human(value: f64) -> String {
     format!("{}{unit}", if text == "-0" { "0" } else { text })
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// The style of a chart: one set of colours for light and one for dark ground.
-fn style() -> String {
+pub(crate) fn style() -> String {
     let mut style = String::from(
         "text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;\
          font-size:12px;fill:#475569}.title{font-size:17px;font-weight:600;fill:#0f172a}\

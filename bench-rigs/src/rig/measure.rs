@@ -21,7 +21,7 @@ use crate::{
     daemon,
     error::{Doing as _, Result, RigError},
     interrupt,
-    load::{Backend, Control, Load, Options, Pace, PhaseReport, Place, Work},
+    load::{Control, Load, Options, Pace, PhaseReport, Place, Work},
     null::{self, Datapath, Setup},
     stage::{CLIENT, CLIENT_INTERFACE, Stage},
     sys,
@@ -35,6 +35,9 @@ pub type Measured = (&'static str, Figures);
 
 /// An unanswered message is sent again after this.
 const TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Transmissions of a message before its exchange is given up.
+const TRIES: u32 = 4;
 
 /// How long the peak rate is looked for where it is only a means.
 const PEAK: Duration = Duration::from_millis(1500);
@@ -59,14 +62,14 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Sets the scene for so many clients.
-    pub fn set(who: Who, clients: u32, window: usize) -> Result<Self> {
+    /// Sets the scene for so many clients, who send a message so often at most.
+    pub fn set(who: Who, clients: u32, pace: Pace, tries: u32) -> Result<Self> {
         let stage = Stage::new(1)?;
         let folder = daemon::folder_on_disk("rig-")?;
         let core = Some(SERVER_CORE);
         let site = Site { stage: &stage, folder: folder.path(), clients, core };
         let contestant = Contestant::start(who, site)?;
-        let options = options(&stage, who, clients, Pace::Closed { window });
+        let options = Options { tries: Some(tries), ..options(&stage, who, clients, pace) };
         let load = stage.clients.enter(|| Load::new(options))??;
         Ok(Self { who, load, contestant, folder, _stage: stage })
     }
@@ -107,13 +110,12 @@ pub fn options(stage: &Stage, who: Who, clients: u32, pace: Pace) -> Options {
             interface: None,
             relay: None,
         },
-        backend: Backend::Udp,
         clients,
         seed: 1,
         sharing: who.shares(),
         pace,
         timeout: TIMEOUT,
-        tries: Some(4),
+        tries: Some(TRIES),
         reserved: vec![0..=1023],
         server_id: None,
         release_rate: 10_000.0,
@@ -145,7 +147,7 @@ pub fn exchanges(who: Who, window: usize, seconds: f64) -> Result<Vec<Measured>>
     if let Who::Echo(datapath) = who {
         return echo(datapath, seconds).map(|figures| vec![("packets", figures)]);
     }
-    let mut scene = Scene::set(who, clients_for(who, seconds), window)?;
+    let mut scene = Scene::set(who, clients_for(who, seconds), Pace::Closed { window }, TRIES)?;
     let pace = Pace::Closed { window };
     let duration = Duration::from_secs_f64(seconds);
     let (new, new_spent) = scene.run(Work::New, pace, duration)?;
@@ -237,7 +239,7 @@ fn echo(datapath: Datapath, seconds: f64) -> Result<Figures> {
 /// nothing to do, with the disk's own sync time before and after.
 pub fn latency(who: Who, window: usize, seconds: f64) -> Result<Vec<Measured>> {
     let all = clients_for(who, PEAK.as_secs_f64() + seconds / 2.0);
-    let mut scene = Scene::set(who, all, window)?;
+    let mut scene = Scene::set(who, all, Pace::Closed { window }, TRIES)?;
     let idle = Pace::Open { rate: IDLE_RATE, window: all as usize };
     let (idle, _) = scene.run(Work::New, idle, PEAK)?;
     let peak = scene.peak(window)?;
@@ -265,11 +267,10 @@ fn add_sync(figures: &mut Figures, before: SyncTime, after: SyncTime) {
 /// New leases while twice the peak rate is offered, by clients that do not ask again.
 pub fn overload(who: Who, window: usize, seconds: f64) -> Result<Vec<Measured>> {
     let all = clients_for(who, PEAK.as_secs_f64() + 2.0 * seconds);
-    let mut scene = Scene::set(who, all, window)?;
+    let mut scene = Scene::set(who, all, Pace::Closed { window }, 1)?;
     let peak = scene.peak(window)?;
     let processes = scene.contestant.account().processes().to_vec();
     let before = Memory::of(&processes);
-    scene.load.set_tries(Some(1));
     let double = Pace::Open { rate: 2.0 * peak, window: all as usize };
     let (report, spent) = scene.run(Work::New, double, Duration::from_secs_f64(seconds))?;
     let after = Memory::of(&processes);
@@ -298,9 +299,9 @@ pub fn best_window(who: Who, windows: &[usize], seconds: f64) -> Result<usize> {
         return Ok(best.1);
     }
     for &window in windows {
-        let mut scene = Scene::set(who, clients_for(who, seconds), window)?;
-        let duration = Duration::from_secs_f64(seconds);
-        let (report, _) = scene.run(Work::New, Pace::Closed { window }, duration)?;
+        let (pace, duration) = (Pace::Closed { window }, Duration::from_secs_f64(seconds));
+        let mut scene = Scene::set(who, clients_for(who, seconds), pace, TRIES)?;
+        let (report, _) = scene.run(Work::New, pace, duration)?;
         // A server that loses requests is no faster for it.
         if report.rate > best.0 {
             best = (report.rate, window);

@@ -40,6 +40,16 @@ pub struct Extent {
     pub kea_leases: u32,
 }
 
+/// A program with criterion benches, and which of them.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bench {
+    /// The bench target of the package `benches`.
+    pub program: String,
+    /// A regular expression that the benches' names match.
+    pub filter: String,
+}
+
 /// A scenario file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Scenario {
@@ -53,6 +63,8 @@ pub struct Scenario {
     pub servers: Vec<Who>,
     /// Exchanges under way at a time; of several the one with the highest rate is used for each server.
     pub windows: Vec<usize>,
+    /// Benches to run.
+    pub benches: Vec<Bench>,
     /// How much, when there is time.
     pub full: Extent,
     /// How much, when there is none.
@@ -69,6 +81,8 @@ struct Keys {
     servers: Vec<String>,
     #[serde(default)]
     windows: Vec<usize>,
+    #[serde(default)]
+    bench: Vec<Bench>,
     full: Extent,
     quick: Extent,
 }
@@ -92,6 +106,7 @@ impl Scenario {
             kind: keys.kind,
             servers,
             windows: keys.windows,
+            benches: keys.bench,
             full: keys.full,
             quick: keys.quick,
         };
@@ -102,6 +117,9 @@ impl Scenario {
         let needs_servers = self.kind != Kind::Benches;
         if needs_servers == self.servers.is_empty() {
             return Err("`servers` must name those to measure, and benches have none".to_owned());
+        }
+        if needs_servers != self.benches.is_empty() {
+            return Err("`[[bench]]` belongs to the kind `benches`, and only there".to_owned());
         }
         let needs_window = needs_servers && self.kind != Kind::Restart;
         if needs_window && (self.windows.is_empty() || self.windows.contains(&0)) {

@@ -1,0 +1,621 @@
+//! What the server shall reach, and whether it did: every line with its limit, its peer and its ceiling.
+
+use super::{
+    benches::CRITERION,
+    statistics::{Of, Spread, Turns},
+};
+
+const OURS: &str = "portlease xdp-native";
+const NULL: &str = "null xdp-native";
+const ECHO: &str = "echo xdp-native";
+const KEA: &str = "kea";
+
+/// Share of its core that a server must use for its rate to be its own.
+pub const BUSY_SHARE_MIN: f64 = 0.95;
+
+/// How many times the rate shown the generator must be able to do.
+pub const GENERATOR_MARGIN_MIN: f64 = 1.3;
+
+/// How a line ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Also what was aimed at beyond the limit.
+    AimReached,
+    /// Within the limit.
+    Met,
+    /// Outside.
+    FallsShort,
+    /// Not in this run.
+    NotMeasured,
+}
+
+impl Outcome {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Outcome::AimReached => "met, aim reached",
+            Outcome::Met => "met",
+            Outcome::FallsShort => "**falls short**",
+            Outcome::NotMeasured => "not measured",
+        }
+    }
+}
+
+/// On which side of its limit a figure has to be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Limit {
+    /// At least so much.
+    AtLeast(f64),
+    /// At most so much.
+    AtMost(f64),
+}
+
+impl Limit {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Limit::AtLeast(limit) => value >= limit,
+            Limit::AtMost(limit) => value <= limit,
+        }
+    }
+
+    fn words(self, unit: Unit) -> String {
+        match self {
+            Limit::AtLeast(limit) => format!("≥ {}", unit.show(limit)),
+            Limit::AtMost(limit) => format!("≤ {}", unit.show(limit)),
+        }
+    }
+}
+
+/// How figures of a line are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// A factor.
+    Times,
+    /// A share, shown in percent.
+    Percent,
+    /// Microseconds.
+    Microseconds,
+    /// Microseconds, shown in milliseconds.
+    Milliseconds,
+    /// Nanoseconds.
+    Nanoseconds,
+    /// Seconds.
+    Seconds,
+    /// Octets.
+    Octets,
+    /// Something a second.
+    PerSecond,
+}
+
+impl Unit {
+    /// A figure with its unit.
+    pub fn show(self, value: f64) -> String {
+        match self {
+            Unit::Times => format!("{value:.2} ×"),
+            Unit::Percent => format!("{:.0} %", 100.0 * value),
+            Unit::Microseconds => format!("{value:.2} µs"),
+            Unit::Milliseconds => format!("{:.2} ms", value / 1e3),
+            Unit::Nanoseconds => format!("{value:.0} ns"),
+            Unit::Seconds => format!("{value:.2} s"),
+            Unit::Octets => format!("{value:.0}"),
+            Unit::PerSecond => thousands(value),
+        }
+    }
+
+    /// Median and, in brackets, least and greatest.
+    pub fn spread(self, spread: Spread) -> String {
+        let Spread { median, least, greatest, count } = spread;
+        if count < 2 {
+            return self.show(median);
+        }
+        format!("{} ({} – {})", self.show(median), self.bare(least), self.bare(greatest))
+    }
+
+    /// A figure without its unit.
+    fn bare(self, value: f64) -> String {
+        let shown = self.show(value);
+        shown.split(' ').next().unwrap_or_default().to_owned()
+    }
+}
+
+/// A whole number with its thousands set apart.
+pub fn thousands(value: f64) -> String {
+    let digits = format!("{value:.0}");
+    let (sign, digits) = match digits.strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => ("", digits.as_str()),
+    };
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    format!("{sign}{text}")
+}
+
+/// A line of the table of targets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// Its number.
+    pub number: &'static str,
+    /// What is measured.
+    pub what: String,
+    /// The limit and the aim, in words.
+    pub target: String,
+    /// What was measured.
+    pub measured: String,
+    /// What another server shows in the same run.
+    pub peer: String,
+    /// What nothing on this machine can exceed.
+    pub ceiling: String,
+    /// The scenario that measures it.
+    pub scenario: &'static str,
+    /// The end of it.
+    pub outcome: Outcome,
+    /// Why it may not count.
+    pub reservation: Option<String>,
+}
+
+/// A line in the making.
+struct Draft {
+    number: &'static str,
+    what: &'static str,
+    scenario: &'static str,
+    limit: Limit,
+    aim: Option<Limit>,
+    unit: Unit,
+}
+
+impl Draft {
+    fn judge(self, measured: Option<Spread>) -> Line {
+        let outcome = match (measured, self.aim) {
+            (None, _) => Outcome::NotMeasured,
+            (Some(spread), Some(aim)) if aim.holds(spread.median) => Outcome::AimReached,
+            (Some(spread), _) if self.limit.holds(spread.median) => Outcome::Met,
+            (Some(_), _) => Outcome::FallsShort,
+        };
+        let aim = self.aim.map(|aim| format!(", aim {}", aim.words(self.unit)));
+        Line {
+            number: self.number,
+            what: self.what.to_owned(),
+            target: format!("{}{}", self.limit.words(self.unit), aim.unwrap_or_default()),
+            measured: measured.map_or("–".to_owned(), |spread| self.unit.spread(spread)),
+            peer: String::new(),
+            ceiling: String::new(),
+            scenario: self.scenario,
+            outcome,
+            reservation: None,
+        }
+    }
+}
+
+/// Why turns do not count as a server's own rate, if some do not.
+pub fn reservation(turns: &Turns, of: Of<'_>) -> Option<String> {
+    let (mut all, mut idle, mut limited) = (0, 0, 0);
+    for turn in turns.of(of) {
+        let figure = |name: &str| turn.figures.get(name).copied();
+        all += 1;
+        idle += u32::from(figure("busy_share").is_some_and(|share| share < BUSY_SHARE_MIN));
+        let margin = figure("generator_margin");
+        limited += u32::from(margin.is_some_and(|margin| margin < GENERATOR_MARGIN_MIN));
+    }
+    let mut reasons = Vec::new();
+    if idle > 0 {
+        let busy = turns.median(of, "busy_share").unwrap_or(0.0);
+        reasons.push(format!(
+            "the server's core was less than 95 % busy in {idle} of {all} turns (median {:.0} %)",
+            100.0 * busy
+        ));
+    }
+    if limited > 0 {
+        let margin = turns.median(of, "generator_margin").unwrap_or(0.0);
+        reasons.push(format!(
+            "the generator's ceiling was less than 1.3 × the rate in {limited} of {all} turns \
+             (median {margin:.2} ×)"
+        ));
+    }
+    (!reasons.is_empty()).then(|| format!("does not count: {}", reasons.join("; ")))
+}
+
+/// Judges all targets on what was measured.
+pub fn judge(turns: &Turns) -> Vec<Line> {
+    let mut lines = Vec::new();
+    lines.extend(rate(turns));
+    lines.extend(cost(turns));
+    lines.extend(engine(turns));
+    lines.extend(allocation(turns));
+    lines.extend(latency(turns));
+    lines.extend(memory(turns));
+    lines.extend(restart(turns));
+    lines.extend(overload(turns));
+    lines.sort_by_key(|line| line.number.trim_start_matches('P').parse().unwrap_or(0));
+    lines
+}
+
+/// New leases a second.
+fn rate(turns: &Turns) -> Vec<Line> {
+    let dora = |server| Of("dora", server, "new");
+    let echo = Of("dora", ECHO, "packets");
+    let shown = |of| turns.spread(of, "rate").map(|rate| Unit::PerSecond.spread(rate));
+    let draft = |what, limit, aim, unit| Draft {
+        number: "P1",
+        what,
+        scenario: "dora",
+        limit,
+        aim,
+        unit,
+    };
+    let of_null = turns.ratio(dora(OURS), dora(NULL), "rate");
+    let of_echo = turns.paired((dora(NULL), "rate"), (echo, "rate"), |null, echo| null / (echo / 2.0));
+    let of_kea = turns.ratio(dora(OURS), dora(KEA), "rate");
+    let percent = |limit| Limit::AtLeast(limit);
+    let (ours, null) = (shown(dora(OURS)).unwrap_or_default(), shown(dora(NULL)).unwrap_or_default());
+    let mut first = draft(
+        "new leases a second, of the null server's",
+        percent(0.75),
+        Some(percent(0.9)),
+        Unit::Percent,
+    )
+    .judge(of_null);
+    first.ceiling = format!("null server {null}");
+    first.peer = format!("ours {ours}");
+    first.reservation = reservation(turns, dora(OURS));
+    let mut second = draft(
+        "the null server's, of half of the packets of a bare echo",
+        percent(0.6),
+        None,
+        Unit::Percent,
+    )
+    .judge(of_echo);
+    second.ceiling = format!("echo {}", shown(echo).unwrap_or_default());
+    second.reservation = reservation(turns, dora(NULL));
+    let mut third = draft(
+        "new leases a second, times Kea's",
+        Limit::AtLeast(8.0),
+        Some(Limit::AtLeast(10.0)),
+        Unit::Times,
+    )
+    .judge(of_kea);
+    third.peer = format!("Kea {}", shown(dora(KEA)).unwrap_or_default());
+    third.reservation = reservation(turns, dora(KEA)).map(|reason| format!("Kea's rate {reason}"));
+    vec![first, second, third]
+}
+
+/// Processor time of a new lease.
+fn cost(turns: &Turns) -> Vec<Line> {
+    let dora = |server| Of("dora", server, "new");
+    let draft = |what, limit, aim| Draft {
+        number: "P2",
+        what,
+        scenario: "dora",
+        limit: Limit::AtMost(limit),
+        aim,
+        unit: Unit::Microseconds,
+    };
+    let of = |server, figure| turns.spread(dora(server), figure);
+    let shown = |server, figure| of(server, figure).map(|spread| Unit::Microseconds.spread(spread));
+    let mut all = draft("processor time of a new lease, all threads and their core", 6.0, Some(Limit::AtMost(5.2)))
+        .judge(of(OURS, "cpu_us"));
+    all.peer = format!("Kea {}", shown(KEA, "cpu_us").unwrap_or_default());
+    all.ceiling = format!("null server {}", shown(NULL, "cpu_us").unwrap_or_default());
+    let mut own = draft("of which our own code (user time)", 1.5, None).judge(of(OURS, "user_us"));
+    own.peer = format!("Kea {}", shown(KEA, "user_us").unwrap_or_default());
+    own.ceiling = format!("null server {}", shown(NULL, "user_us").unwrap_or_default());
+    vec![all, own]
+}
+
+/// Nanoseconds of a message for the engine alone.
+fn engine(turns: &Turns) -> Vec<Line> {
+    fn bench(name: &str) -> Of<'_> {
+        Of("engine", CRITERION, name)
+    }
+    let ns = |name: &str| {
+        let of = bench(name);
+        let turn = turns.of(of).next()?;
+        let figure = |name: &str| turn.figures.get(name).copied();
+        let (median, least, greatest) = (figure("ns")?, figure("ns_low")?, figure("ns_high")?);
+        Some(Spread { median, least, greatest, count: 2 })
+    };
+    let draft = |number, what, limit, aim, unit| Draft {
+        number,
+        what,
+        scenario: "engine",
+        limit,
+        aim,
+        unit,
+    };
+    let most = |limit| Limit::AtMost(limit);
+    let speedup = |kind: &str| {
+        let one = turns.median(bench(&format!("engine/threads/{kind}/1")), "ns")?;
+        let two = turns.median(bench(&format!("engine/threads/{kind}/2")), "ns")?;
+        Some(2.0 * one / two)
+    };
+    let growth = |kind: &str| {
+        let few = turns.median(bench(&format!("engine/leases/{kind}/1000")), "ns")?;
+        let many = turns.median(bench(&format!("engine/leases/{kind}/10000000")), "ns")?;
+        Some(many / few)
+    };
+    let single = |value: Option<f64>| Spread::of(value.into_iter().collect());
+    vec![
+        draft("P3", "engine alone, a message of DORA, direct, 1 M leases", most(300.0), Some(most(200.0)), Unit::Nanoseconds)
+            .judge(ns("engine/direct/DORA")),
+        draft("P3", "engine alone, a renewal, direct, 1 M leases", most(300.0), Some(most(150.0)), Unit::Nanoseconds)
+            .judge(ns("engine/direct/RENEW")),
+        draft("P5", "two cores against one, engine alone, DORA", Limit::AtLeast(1.9), None, Unit::Times)
+            .judge(single(speedup("DORA"))),
+        draft("P5", "two cores against one, engine alone, renewals", Limit::AtLeast(1.9), None, Unit::Times)
+            .judge(single(speedup("RENEW"))),
+        draft("P9", "a message of DORA with 10 M leases against 1 k", most(3.0), None, Unit::Times)
+            .judge(single(growth("DORA"))),
+        draft("P9", "a renewal with 10 M leases against 1 k", most(3.0), None, Unit::Times)
+            .judge(single(growth("RENEW"))),
+    ]
+}
+
+/// Port sets: ours against bare atomics, and full pools against empty ones.
+fn allocation(turns: &Turns) -> Vec<Line> {
+    let ns = |name: &str| turns.median(Of("engine", CRITERION, name), "ns");
+    let (mut to_bare, mut to_empty) = (Vec::new(), Vec::new());
+    for slots in ["64k", "1M", "16M"] {
+        let bare = ns(&format!("allocation/{slots}/pair/bare"));
+        let empty = ns(&format!("allocation/{slots}/pair/0"));
+        for fill in ["0", "50", "90", "99", "99.9", "99.99"] {
+            let Some(pair) = ns(&format!("allocation/{slots}/pair/{fill}")) else { continue };
+            to_bare.extend(bare.map(|bare| pair / bare));
+            to_empty.extend(empty.map(|empty| pair / empty));
+        }
+    }
+    // The worst of them is what counts.
+    let worst = |ratios: Vec<f64>| {
+        Spread::of(ratios).map(|spread| Spread { median: spread.greatest, ..spread })
+    };
+    let draft = |what, limit| Draft {
+        number: "P4",
+        what,
+        scenario: "engine",
+        limit: Limit::AtMost(limit),
+        aim: None,
+        unit: Unit::Times,
+    };
+    vec![
+        draft("allocate and release a port set against a bare pair of atomics: the worst pool and fill", 2.0)
+            .judge(worst(to_bare)),
+        draft("the same, up to 99.99 % full against empty: the worst", 1.5).judge(worst(to_empty)),
+    ]
+}
+
+/// Latency at half of the peak, above the disk's.
+fn latency(turns: &Turns) -> Vec<Line> {
+    let half = |server| Of("latency", server, "half");
+    let above = |figure, sync| {
+        turns.paired((half(OURS), figure), (half(OURS), sync), |latency, sync| latency - sync)
+    };
+    let shown = |server, figure| {
+        turns.spread(half(server), figure).map(|spread| Unit::Milliseconds.spread(spread))
+    };
+    let draft = |what, limit| Draft {
+        number: "P6",
+        what,
+        scenario: "latency",
+        limit: Limit::AtMost(limit),
+        aim: None,
+        unit: Unit::Milliseconds,
+    };
+    let mut lines = Vec::new();
+    for (what, figure, sync, limit) in [
+        ("p50 at half of the peak, above the disk's own sync", "p50_us", "sync_p50_us", 300.0),
+        ("p99 at half of the peak, above the disk's own sync", "p99_us", "sync_p99_us", 1000.0),
+    ] {
+        let mut line = draft(what, limit).judge(above(figure, sync));
+        line.peer = format!("Kea, without sync, {}", shown(KEA, figure).unwrap_or_default());
+        line.ceiling = format!(
+            "disk {}, null server {}",
+            shown(OURS, sync).unwrap_or_default(),
+            shown(NULL, figure).unwrap_or_default()
+        );
+        lines.push(line);
+    }
+    lines
+}
+
+/// Octets of a lease.
+fn memory(turns: &Turns) -> Vec<Line> {
+    let line = |leases: &str, what, limit| {
+        let measure = format!("memory {leases}");
+        let spread = turns.spread(Of("restart", OURS, &measure), "octets_per_lease");
+        let draft = Draft {
+            number: "P7",
+            what,
+            scenario: "restart",
+            limit: Limit::AtMost(limit),
+            aim: None,
+            unit: Unit::Octets,
+        };
+        Line { peer: kea_memory(turns), ..draft.judge(spread) }
+    };
+    vec![
+        line("1000000", "octets of memory (RSS) a lease, 1 M leases", 256.0),
+        line("10000000", "octets of memory (RSS) a lease, 10 M leases", 192.0),
+    ]
+}
+
+/// What Kea's leases take, with the number that it was given.
+fn kea_memory(turns: &Turns) -> String {
+    let mut shown = turns.0.iter().filter(|turn| {
+        turn.scenario == "restart" && turn.server == KEA && turn.measure.starts_with("memory ")
+    });
+    shown.next_back().map_or(String::new(), |turn| {
+        let figure = |name: &str| turn.figures.get(name).copied().unwrap_or(0.0);
+        let (octets, leases) = (figure("octets_per_lease"), figure("leases"));
+        format!("Kea {octets:.0} at {}", thousands(leases))
+    })
+}
+
+/// Seconds from a start to the first reply.
+fn restart(turns: &Turns) -> Vec<Line> {
+    let line = |leases: &str, what, limit| {
+        let measure = format!("restart {leases}");
+        let of = Of("restart", OURS, &measure);
+        let draft = Draft {
+            number: "P8",
+            what,
+            scenario: "restart",
+            limit: Limit::AtMost(limit),
+            aim: None,
+            unit: Unit::Seconds,
+        };
+        let shown = |figure| turns.spread(of, figure).map(|spread| Unit::Seconds.spread(spread));
+        let mut line = draft.judge(turns.spread(of, "above_read_s"));
+        line.ceiling = format!("direct read {}", shown("direct_read_s").unwrap_or_default());
+        line.peer = kea_restart(turns);
+        line
+    };
+    vec![
+        line("1000000", "start to first reply above a direct read of the file, 1 M leases", 0.3),
+        line("10000000", "start to first reply above a direct read of the file, 10 M leases", 3.0),
+    ]
+}
+
+/// Kea's start, with the number of leases that it was given.
+fn kea_restart(turns: &Turns) -> String {
+    let mut measures: Vec<&str> = turns
+        .0
+        .iter()
+        .filter(|turn| turn.scenario == "restart" && turn.server == KEA)
+        .filter_map(|turn| turn.measure.strip_prefix("restart "))
+        .collect();
+    measures.sort_by_key(|leases| leases.len());
+    measures.last().map_or(String::new(), |leases| {
+        let measure = format!("restart {leases}");
+        let start = turns.spread(Of("restart", KEA, &measure), "first_reply_s");
+        let leases = leases.parse().unwrap_or(0.0);
+        format!(
+            "Kea {} in all with {}",
+            start.map(|spread| Unit::Seconds.spread(spread)).unwrap_or_default(),
+            thousands(leases)
+        )
+    })
+}
+
+/// What is left of the peak under twice the peak.
+fn overload(turns: &Turns) -> Vec<Line> {
+    let double = |server| Of("overload", server, "double");
+    let shown = |server, figure: &str| {
+        turns.spread(double(server), figure).map(|spread| Unit::Percent.spread(spread))
+    };
+    let draft = |what, limit| Draft {
+        number: "P10",
+        what,
+        scenario: "overload",
+        limit,
+        aim: None,
+        unit: Unit::Percent,
+    };
+    let mut kept = draft("of the peak is still completed while twice the peak is offered", Limit::AtLeast(0.9))
+        .judge(turns.spread(double(OURS), "kept_share"));
+    kept.peer = format!("Kea {}", shown(KEA, "kept_share").unwrap_or_default());
+    kept.ceiling = format!("offered {} of the peak", shown(OURS, "offered_share").unwrap_or_default());
+    let growth = turns.paired(
+        (double(OURS), "resident_after"),
+        (double(OURS), "resident_before"),
+        |after, before| after / before,
+    );
+    let bounded = draft("memory (RSS) after the overload, of before", Limit::AtMost(1.5)).judge(growth);
+    vec![kept, bounded]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rig::statistics::Turn;
+
+    fn turn(server: &str, measure: &str, figures: &[(&str, f64)]) -> Turn {
+        Turn {
+            scenario: if server == CRITERION { "engine" } else { "dora" }.to_owned(),
+            server: server.to_owned(),
+            measure: measure.to_owned(),
+            repetition: 1,
+            figures: figures.iter().map(|&(name, value)| (name.to_owned(), value)).collect(),
+        }
+    }
+
+    fn outcome_of(turns: &Turns, number: &str) -> Vec<Outcome> {
+        judge(turns)
+            .into_iter()
+            .filter(|line| line.number == number)
+            .map(|line| line.outcome)
+            .collect()
+    }
+
+    #[test]
+    fn nothing_measured_is_nothing_judged() {
+        let lines = judge(&Turns::default());
+        assert!(lines.iter().all(|line| line.outcome == Outcome::NotMeasured));
+        for number in 1..=10 {
+            assert!(lines.iter().any(|line| line.number == format!("P{number}")), "P{number}");
+        }
+        assert_eq!(lines.first().unwrap().number, "P1");
+        assert_eq!(lines.last().unwrap().number, "P10");
+    }
+
+    #[test]
+    fn rates_are_judged_against_null_echo_and_kea() {
+        let turns = |ours| {
+            Turns(vec![
+                turn(OURS, "new", &[("rate", ours), ("cpu_us", 5.6), ("user_us", 1.6)]),
+                turn(NULL, "new", &[("rate", 200.0)]),
+                turn(ECHO, "packets", &[("rate", 600.0)]),
+                turn(KEA, "new", &[("rate", 17.0)]),
+            ])
+        };
+        use Outcome::{AimReached, FallsShort, Met};
+        assert_eq!(outcome_of(&turns(185.0), "P1"), [AimReached, Met, AimReached]);
+        assert_eq!(outcome_of(&turns(160.0), "P1"), [Met, Met, Met]);
+        assert_eq!(outcome_of(&turns(100.0), "P1"), [FallsShort, Met, FallsShort]);
+        assert_eq!(outcome_of(&turns(100.0), "P2"), [Met, FallsShort]);
+    }
+
+    #[test]
+    fn a_rate_that_is_not_the_servers_own_is_told() {
+        let of = Of("dora", OURS, "new");
+        let figures = |busy, margin| [("rate", 1.0), ("busy_share", busy), ("generator_margin", margin)];
+        let good = Turns(vec![turn(OURS, "new", &figures(0.97, 1.4))]);
+        assert_eq!(reservation(&good, of), None);
+        let idle = Turns(vec![turn(OURS, "new", &figures(0.9, 1.4))]);
+        assert!(reservation(&idle, of).unwrap().contains("median 90 %"));
+        let limited = Turns(vec![turn(OURS, "new", &figures(0.99, 1.1))]);
+        assert!(reservation(&limited, of).unwrap().contains("1 of 1 turns (median 1.10 ×)"));
+    }
+
+    #[test]
+    fn benches_are_judged_by_their_names() {
+        let bench = |name: &str, ns| turn(CRITERION, name, &[("ns", ns), ("ns_low", ns), ("ns_high", ns)]);
+        let turns = Turns(vec![
+            bench("engine/direct/DORA", 250.0),
+            bench("engine/threads/DORA/1", 300.0),
+            bench("engine/threads/DORA/2", 310.0),
+            bench("engine/leases/DORA/1000", 100.0),
+            bench("engine/leases/DORA/10000000", 400.0),
+            bench("allocation/64k/pair/bare", 10.0),
+            bench("allocation/64k/pair/0", 15.0),
+            bench("allocation/64k/pair/99.99", 24.0),
+        ]);
+        use Outcome::{FallsShort, Met, NotMeasured};
+        assert_eq!(outcome_of(&turns, "P3"), [Met, NotMeasured]);
+        assert_eq!(outcome_of(&turns, "P5"), [Met, NotMeasured]);
+        assert_eq!(outcome_of(&turns, "P9"), [FallsShort, NotMeasured]);
+        assert_eq!(outcome_of(&turns, "P4"), [FallsShort, FallsShort]);
+    }
+
+    #[test]
+    fn figures_are_written_for_people() {
+        assert_eq!(thousands(1234567.4), "1,234,567");
+        assert_eq!(thousands(-999.0), "-999");
+        let spread = Spread::of(vec![0.5, 0.75, 0.25]).unwrap();
+        assert_eq!(Unit::Percent.spread(spread), "50 % (25 – 75)");
+        assert_eq!(Unit::Milliseconds.show(1500.0), "1.50 ms");
+        assert_eq!(Limit::AtMost(2.0).words(Unit::Times), "≤ 2.00 ×");
+    }
+}
