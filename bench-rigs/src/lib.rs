@@ -36,5 +36,4 @@ pub mod shell;
 pub mod stage;
 pub mod subscriber;
 pub mod sys;
-pub mod usage;
 pub mod veth;

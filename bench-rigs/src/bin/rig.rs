@@ -132,7 +132,11 @@ fn announce(scenarios: &[Scenario], quick: bool) {
         total += seconds;
         eprintln!("{:<10} about {:>4.0} s  {}", one.name, seconds, one.title);
     }
-    eprintln!("{:<10} about {:>4.1} min on a machine with nothing else to do", "in all", total / 60.0);
+    eprintln!(
+        "{:<10} about {:>4.1} min on a machine with nothing else to do",
+        "in all",
+        total / 60.0
+    );
 }
 
 /// What the report says of the machine and the run.
@@ -227,7 +231,8 @@ impl Rig {
         let figure = |name: &str| figures.get(name).copied();
         let shown = figure("rate").map(|rate| format!("{} a second", thousands(rate)));
         let shown = shown.or(figure("first_reply_s").map(|time| format!("{time:.3} s")));
-        let shown = shown.or(figure("octets_per_lease").map(|octets| format!("{octets:.0} octets")));
+        let shown =
+            shown.or(figure("octets_per_lease").map(|octets| format!("{octets:.0} octets")));
         let text = format!("{repetition}: {measure}: {}", shown.unwrap_or_default());
         self.say(scenario, who, &text);
         self.turns.0.push(Turn {

@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(value("A=1\nPRETTY_NAME=\"Debian\"\n", "PRETTY_NAME").unwrap(), "Debian");
         let text = "5566-7788 ---p 0 00:00 0 [rollup]\nRss:  2048 kB\nPss:  1024 kB\n\
             Pss_Dirty: 7 kB\nAnonHugePages:   2048 kB\n";
-        let memory = Memory { resident: 2097152.0, proportional: 1048576.0, huge: 2097152.0 };
+        let memory = Memory { resident: 2_097_152.0, proportional: 1_048_576.0, huge: 2_097_152.0 };
         assert_eq!(Memory::parse(text), memory);
     }
 

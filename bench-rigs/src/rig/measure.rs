@@ -21,9 +21,9 @@ use crate::{
     daemon,
     error::{Doing as _, Result, RigError},
     interrupt,
-    load::{Control, Load, Options, Pace, PhaseReport, Place, Work},
+    load::{Attach, Backend, Control, Load, Options, Pace, PhaseReport, Place, Work, XdpPlace},
     null::{self, Datapath, Setup},
-    stage::{CLIENT, CLIENT_INTERFACE, Stage},
+    stage::{CLIENT, CLIENT_INTERFACE, SERVER_MAC, Stage},
     sys,
 };
 
@@ -110,6 +110,12 @@ pub fn options(stage: &Stage, who: Who, clients: u32, pace: Pace) -> Options {
             interface: None,
             relay: None,
         },
+        backend: Backend::Xdp(XdpPlace {
+            interface: CLIENT_INTERFACE.to_owned(),
+            attach: Attach::Auto,
+            server_mac: Some(SERVER_MAC),
+            queues: None,
+        }),
         clients,
         seed: 1,
         sharing: who.shares(),
@@ -196,6 +202,7 @@ fn exchange_figures(report: &PhaseReport, spent: Spent) -> Figures {
         ("unanswered", number(report.unanswered)),
         ("refused", number(report.refused)),
         ("p50_us", number(report.latency_us_p50)),
+        ("p90_us", number(report.latency_us_p90)),
         ("p99_us", number(report.latency_us_p99)),
         ("p999_us", number(report.latency_us_p999)),
     ];

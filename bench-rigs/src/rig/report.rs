@@ -14,8 +14,8 @@ use super::{
     targets::{self, Line, Unit, thousands},
 };
 use crate::{
-    error::{Doing as _, Result, RigError},
     bars::{Bar, Bars},
+    error::{Doing as _, Result, RigError},
     plot::{Axis, Chart, Line as PlotLine, Scale},
 };
 
@@ -67,10 +67,16 @@ impl Run {
     /// All of it, one line a turn.
     fn to_json(&self) -> Result<String> {
         let wrong = |error| RigError::unexpected(format!("write turns as JSON: {error}"));
-        let mut text = serde_json::to_string_pretty(&Run { turns: Turns::default(), ..self.clone() })
+        let mut text =
+            serde_json::to_string_pretty(&Run { turns: Turns::default(), ..self.clone() })
+                .map_err(wrong)?;
+        let turns: Vec<String> = self
+            .turns
+            .0
+            .iter()
+            .map(serde_json::to_string)
+            .collect::<Result<_, _>>()
             .map_err(wrong)?;
-        let turns: Vec<String> =
-            self.turns.0.iter().map(serde_json::to_string).collect::<Result<_, _>>().map_err(wrong)?;
         let list = format!("\"turns\": [\n{}\n  ]", turns.join(",\n"));
         text = text.replace("\"turns\": []", &list);
         Ok(text + "\n")
@@ -113,8 +119,7 @@ impl Run {
                     None => line.outcome.words().to_owned(),
                 };
                 let command = format!("`make rig SCENARIO={scenario}`");
-                let cells =
-                    [*number, what, target, measured, &outcome, peer, ceiling, &command];
+                let cells = [*number, what, target, measured, &outcome, peer, ceiling, &command];
                 cells.map(str::to_owned).to_vec()
             }),
         );
@@ -162,15 +167,24 @@ impl Run {
             table(
                 text,
                 &[
-                    "server", "window", "a second", "processor time each", "user", "kernel",
-                    "core beside", "core busy", "generator could", "p99", "",
+                    "server",
+                    "window",
+                    "a second",
+                    "processor time each",
+                    "user",
+                    "kernel",
+                    "core beside",
+                    "core busy",
+                    "generator could",
+                    "p99",
+                    "",
                 ],
                 rows,
             );
             text.push('\n');
         }
         self.put_echo(text, name);
-        self.put_picture(text, plots, "rates", "New leases and renewals a second");
+        Self::put_picture(text, plots, "rates", "New leases and renewals a second");
     }
 
     fn put_echo(&self, text: &mut String, name: &str) {
@@ -192,7 +206,7 @@ impl Run {
         }
     }
 
-    fn put_picture(&self, text: &mut String, plots: &[&str], name: &str, title: &str) {
+    fn put_picture(text: &mut String, plots: &[&str], name: &str, title: &str) {
         if plots.contains(&name) {
             let _ = writeln!(text, "![{title}]({FOLDER}/{name}.svg)");
         }
@@ -215,11 +229,19 @@ impl Run {
                 ]);
             }
         }
-        let heads =
-            ["server", "offered", "a second", "p50", "p99", "p99.9", "disk sync p50", "disk sync p99"];
+        let heads = [
+            "server",
+            "offered",
+            "a second",
+            "p50",
+            "p99",
+            "p99.9",
+            "disk sync p50",
+            "disk sync p99",
+        ];
         table(text, &heads, rows.into_iter());
         text.push('\n');
-        self.put_picture(text, plots, "latency", "Latency at half of the peak");
+        Self::put_picture(text, plots, "latency", "Latency at half of the peak");
     }
 
     fn put_overload(&self, text: &mut String, name: &str) {
@@ -227,7 +249,9 @@ impl Run {
             let of = Of(name, server, "double");
             let mib = |figure| {
                 let octets = self.turns.median(of, figure);
-                octets.map_or("–".to_owned(), |octets| format!("{:.0} MiB", octets / 1048576.0))
+                octets.map_or("–".to_owned(), |octets| {
+                    format!("{:.0} MiB", octets / f64::from(1 << 20))
+                })
             };
             vec![
                 server.to_owned(),
@@ -241,8 +265,14 @@ impl Run {
             ]
         });
         let heads = [
-            "server", "peak a second", "offered", "completed", "of the peak", "RSS before",
-            "RSS after", "p99 of those",
+            "server",
+            "peak a second",
+            "offered",
+            "completed",
+            "of the peak",
+            "RSS before",
+            "RSS after",
+            "p99 of those",
         ];
         table(text, &heads, rows);
     }
@@ -273,8 +303,15 @@ impl Run {
             ]);
         }
         let heads = [
-            "server", "leases", "RSS a lease", "growth from empty", "in huge pages",
-            "RSS a lease after the start", "start to first reply", "direct read", "octets read",
+            "server",
+            "leases",
+            "RSS a lease",
+            "growth from empty",
+            "in huge pages",
+            "RSS a lease after the start",
+            "start to first reply",
+            "direct read",
+            "octets read",
         ];
         table(text, &heads, rows.into_iter());
     }
@@ -290,7 +327,7 @@ impl Run {
         });
         table(text, &["bench", "ns", "95 % of the median"], rows);
         text.push('\n');
-        self.put_picture(text, plots, "growth", "Time of a message over the number of leases");
+        Self::put_picture(text, plots, "growth", "Time of a message over the number of leases");
     }
 
     fn put_machine(&self, text: &mut String) {
@@ -341,7 +378,8 @@ impl Run {
         for server in self.servers("latency") {
             for (measure, load, dashed) in [("half", "half", false), ("idle", "idle", true)] {
                 let of = Of("latency", server, measure);
-                let quantiles = [(50.0, "p50_us"), (90.0, "p90_us"), (99.0, "p99_us"), (99.9, "p999_us")];
+                let quantiles =
+                    [(50.0, "p50_us"), (90.0, "p90_us"), (99.0, "p99_us"), (99.9, "p999_us")];
                 let points: Vec<_> = quantiles
                     .into_iter()
                     .filter_map(|(at, figure)| Some((at, self.turns.median(of, figure)? / 1e3)))
@@ -434,8 +472,14 @@ mod tests {
 
     fn run() -> Run {
         let rate = |rate| {
-            [("rate", rate), ("window", 256.0), ("cpu_us", 5.5), ("user_us", 1.25), ("busy_share", 0.99),
-             ("generator_margin", 1.5)]
+            [
+                ("rate", rate),
+                ("window", 256.0),
+                ("cpu_us", 5.5),
+                ("user_us", 1.25),
+                ("busy_share", 0.99),
+                ("generator_margin", 1.5),
+            ]
         };
         Run {
             command: "make rig QUICK=1".to_owned(),
@@ -451,7 +495,12 @@ mod tests {
                 turn("dora", "portlease xdp-native", "new", &rate(150_000.0)),
                 turn("dora", "null xdp-native", "new", &rate(200_000.0)),
                 turn("dora", "echo xdp-native", "packets", &[("rate", 600_000.0)]),
-                turn("latency", "portlease xdp-native", "half", &[("p50_us", 250.0), ("p99_us", 900.0)]),
+                turn(
+                    "latency",
+                    "portlease xdp-native",
+                    "half",
+                    &[("p50_us", 250.0), ("p99_us", 900.0)],
+                ),
                 turn("restart", "kea", "restart 100000", &[("first_reply_s", 1.5)]),
                 turn("engine", CRITERION, "engine/leases/DORA/1000", &[("ns", 120.0)]),
             ]),

@@ -151,7 +151,8 @@ impl Scenario {
         match self.kind {
             Kind::Exchanges => {
                 let trials = if self.windows.len() > 1 { self.windows.len() } else { 0 };
-                let searching = count(trials) * count(self.servers.len()) * (TRIAL_SECONDS + START_SECONDS);
+                let searching =
+                    count(trials) * count(self.servers.len()) * (TRIAL_SECONDS + START_SECONDS);
                 searching + turns * (2.0 * extent.seconds + START_SECONDS)
             }
             Kind::Latency => turns * (extent.seconds + 5.5 + START_SECONDS),
@@ -213,7 +214,10 @@ mod tests {
         assert_eq!(scenario.servers, [Who::Kea, Who::Null(Datapath::Socket)]);
         assert_eq!(scenario.extent(true).repetitions, 2);
         let (full, quick) = (scenario.estimate_s(false), scenario.estimate_s(true));
-        assert!(full > 5.0 * 2.0 * 8.0 && quick > 2.0 * 2.0 * 2.0 && quick < full, "{full} {quick}");
+        assert!(
+            full > 5.0 * 2.0 * 8.0 && quick > 2.0 * 2.0 * 2.0 && quick < full,
+            "{full} {quick}"
+        );
     }
 
     #[test]
@@ -238,6 +242,9 @@ mod tests {
         assert!(quick < 480.0, "a quick run takes {quick:.0} s, more than eight minutes");
         let full: f64 = all.iter().map(|scenario| scenario.estimate_s(false)).sum();
         assert!(full < 1500.0, "a full run takes {full:.0} s, more than twenty-five minutes");
-        assert!(all.iter().all(|scenario| scenario.full.repetitions >= 5 || scenario.kind == Kind::Benches));
+        assert!(
+            all.iter()
+                .all(|scenario| scenario.full.repetitions >= 5 || scenario.kind == Kind::Benches)
+        );
     }
 }

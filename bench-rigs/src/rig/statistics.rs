@@ -66,7 +66,8 @@ impl Turns {
     /// The turns that are meant, in order.
     pub fn of(&self, of: Of<'_>) -> impl Iterator<Item = &Turn> {
         self.0.iter().filter(move |turn| {
-            (turn.scenario.as_str(), turn.server.as_str(), turn.measure.as_str()) == (of.0, of.1, of.2)
+            (turn.scenario.as_str(), turn.server.as_str(), turn.measure.as_str())
+                == (of.0, of.1, of.2)
         })
     }
 
@@ -119,9 +120,14 @@ mod tests {
     fn the_median_is_in_the_middle() {
         assert_eq!(Spread::of(vec![]), None);
         let spread = Spread::of(vec![3.0, 1.0, 2.0]).unwrap();
-        assert_eq!((spread.median, spread.least, spread.greatest, spread.count), (2.0, 1.0, 3.0, 3));
-        assert_eq!(Spread::of(vec![4.0, 1.0]).unwrap().median, 2.5);
-        assert_eq!(spread.map(|x| 2.0 * x).greatest, 6.0);
+        assert_eq!(
+            (spread.median, spread.least, spread.greatest, spread.count),
+            (2.0, 1.0, 3.0, 3)
+        );
+        let even = Spread { median: 2.5, least: 1.0, greatest: 4.0, count: 2 };
+        assert_eq!(Spread::of(vec![4.0, 1.0]), Some(even));
+        let twice = Spread { median: 4.0, least: 2.0, greatest: 6.0, count: 3 };
+        assert_eq!(spread.map(|x| 2.0 * x), twice);
     }
 
     #[test]

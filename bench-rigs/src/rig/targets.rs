@@ -239,19 +239,15 @@ fn rate(turns: &Turns) -> Vec<Line> {
     let dora = |server| Of("dora", server, "new");
     let echo = Of("dora", ECHO, "packets");
     let shown = |of| turns.spread(of, "rate").map(|rate| Unit::PerSecond.spread(rate));
-    let draft = |what, limit, aim, unit| Draft {
-        number: "P1",
-        what,
-        scenario: "dora",
-        limit,
-        aim,
-        unit,
-    };
+    let draft =
+        |what, limit, aim, unit| Draft { number: "P1", what, scenario: "dora", limit, aim, unit };
     let of_null = turns.ratio(dora(OURS), dora(NULL), "rate");
-    let of_echo = turns.paired((dora(NULL), "rate"), (echo, "rate"), |null, echo| null / (echo / 2.0));
+    let of_echo =
+        turns.paired((dora(NULL), "rate"), (echo, "rate"), |null, echo| null / (echo / 2.0));
     let of_kea = turns.ratio(dora(OURS), dora(KEA), "rate");
     let percent = |limit| Limit::AtLeast(limit);
-    let (ours, null) = (shown(dora(OURS)).unwrap_or_default(), shown(dora(NULL)).unwrap_or_default());
+    let (ours, null) =
+        (shown(dora(OURS)).unwrap_or_default(), shown(dora(NULL)).unwrap_or_default());
     let mut first = draft(
         "new leases a second, of the null server's",
         percent(0.75),
@@ -296,8 +292,12 @@ fn cost(turns: &Turns) -> Vec<Line> {
     };
     let of = |server, figure| turns.spread(dora(server), figure);
     let shown = |server, figure| of(server, figure).map(|spread| Unit::Microseconds.spread(spread));
-    let mut all = draft("processor time of a new lease, all threads and their core", 6.0, Some(Limit::AtMost(5.2)))
-        .judge(of(OURS, "cpu_us"));
+    let mut all = draft(
+        "processor time of a new lease, all threads and their core",
+        6.0,
+        Some(Limit::AtMost(5.2)),
+    )
+    .judge(of(OURS, "cpu_us"));
     all.peer = format!("Kea {}", shown(KEA, "cpu_us").unwrap_or_default());
     all.ceiling = format!("null server {}", shown(NULL, "cpu_us").unwrap_or_default());
     let mut own = draft("of which our own code (user time)", 1.5, None).judge(of(OURS, "user_us"));
@@ -339,14 +339,38 @@ fn engine(turns: &Turns) -> Vec<Line> {
     };
     let single = |value: Option<f64>| Spread::of(value.into_iter().collect());
     vec![
-        draft("P3", "engine alone, a message of DORA, direct, 1 M leases", most(300.0), Some(most(200.0)), Unit::Nanoseconds)
-            .judge(ns("engine/direct/DORA")),
-        draft("P3", "engine alone, a renewal, direct, 1 M leases", most(300.0), Some(most(150.0)), Unit::Nanoseconds)
-            .judge(ns("engine/direct/RENEW")),
-        draft("P5", "two cores against one, engine alone, DORA", Limit::AtLeast(1.9), None, Unit::Times)
-            .judge(single(speedup("DORA"))),
-        draft("P5", "two cores against one, engine alone, renewals", Limit::AtLeast(1.9), None, Unit::Times)
-            .judge(single(speedup("RENEW"))),
+        draft(
+            "P3",
+            "engine alone, a message of DORA, direct, 1 M leases",
+            most(300.0),
+            Some(most(200.0)),
+            Unit::Nanoseconds,
+        )
+        .judge(ns("engine/direct/DORA")),
+        draft(
+            "P3",
+            "engine alone, a renewal, direct, 1 M leases",
+            most(300.0),
+            Some(most(150.0)),
+            Unit::Nanoseconds,
+        )
+        .judge(ns("engine/direct/RENEW")),
+        draft(
+            "P5",
+            "two cores against one, engine alone, DORA",
+            Limit::AtLeast(1.9),
+            None,
+            Unit::Times,
+        )
+        .judge(single(speedup("DORA"))),
+        draft(
+            "P5",
+            "two cores against one, engine alone, renewals",
+            Limit::AtLeast(1.9),
+            None,
+            Unit::Times,
+        )
+        .judge(single(speedup("RENEW"))),
         draft("P9", "a message of DORA with 10 M leases against 1 k", most(3.0), None, Unit::Times)
             .judge(single(growth("DORA"))),
         draft("P9", "a renewal with 10 M leases against 1 k", most(3.0), None, Unit::Times)
@@ -513,16 +537,21 @@ fn overload(turns: &Turns) -> Vec<Line> {
         aim: None,
         unit: Unit::Percent,
     };
-    let mut kept = draft("of the peak is still completed while twice the peak is offered", Limit::AtLeast(0.9))
-        .judge(turns.spread(double(OURS), "kept_share"));
+    let mut kept = draft(
+        "of the peak is still completed while twice the peak is offered",
+        Limit::AtLeast(0.9),
+    )
+    .judge(turns.spread(double(OURS), "kept_share"));
     kept.peer = format!("Kea {}", shown(KEA, "kept_share").unwrap_or_default());
-    kept.ceiling = format!("offered {} of the peak", shown(OURS, "offered_share").unwrap_or_default());
+    kept.ceiling =
+        format!("offered {} of the peak", shown(OURS, "offered_share").unwrap_or_default());
     let growth = turns.paired(
         (double(OURS), "resident_after"),
         (double(OURS), "resident_before"),
         |after, before| after / before,
     );
-    let bounded = draft("memory (RSS) after the overload, of before", Limit::AtMost(1.5)).judge(growth);
+    let bounded =
+        draft("memory (RSS) after the overload, of before", Limit::AtMost(1.5)).judge(growth);
     vec![kept, bounded]
 }
 
@@ -530,6 +559,7 @@ fn overload(turns: &Turns) -> Vec<Line> {
 mod tests {
     use super::*;
     use crate::rig::statistics::Turn;
+    use Outcome::{AimReached, FallsShort, Met, NotMeasured};
 
     fn turn(server: &str, measure: &str, figures: &[(&str, f64)]) -> Turn {
         Turn {
@@ -570,7 +600,6 @@ mod tests {
                 turn(KEA, "new", &[("rate", 17.0)]),
             ])
         };
-        use Outcome::{AimReached, FallsShort, Met};
         assert_eq!(outcome_of(&turns(185.0), "P1"), [AimReached, Met, AimReached]);
         assert_eq!(outcome_of(&turns(160.0), "P1"), [Met, Met, Met]);
         assert_eq!(outcome_of(&turns(100.0), "P1"), [FallsShort, Met, FallsShort]);
@@ -580,7 +609,8 @@ mod tests {
     #[test]
     fn a_rate_that_is_not_the_servers_own_is_told() {
         let of = Of("dora", OURS, "new");
-        let figures = |busy, margin| [("rate", 1.0), ("busy_share", busy), ("generator_margin", margin)];
+        let figures =
+            |busy, margin| [("rate", 1.0), ("busy_share", busy), ("generator_margin", margin)];
         let good = Turns(vec![turn(OURS, "new", &figures(0.97, 1.4))]);
         assert_eq!(reservation(&good, of), None);
         let idle = Turns(vec![turn(OURS, "new", &figures(0.9, 1.4))]);
@@ -591,7 +621,8 @@ mod tests {
 
     #[test]
     fn benches_are_judged_by_their_names() {
-        let bench = |name: &str, ns| turn(CRITERION, name, &[("ns", ns), ("ns_low", ns), ("ns_high", ns)]);
+        let bench =
+            |name: &str, ns| turn(CRITERION, name, &[("ns", ns), ("ns_low", ns), ("ns_high", ns)]);
         let turns = Turns(vec![
             bench("engine/direct/DORA", 250.0),
             bench("engine/threads/DORA/1", 300.0),
@@ -602,7 +633,6 @@ mod tests {
             bench("allocation/64k/pair/0", 15.0),
             bench("allocation/64k/pair/99.99", 24.0),
         ]);
-        use Outcome::{FallsShort, Met, NotMeasured};
         assert_eq!(outcome_of(&turns, "P3"), [Met, NotMeasured]);
         assert_eq!(outcome_of(&turns, "P5"), [Met, NotMeasured]);
         assert_eq!(outcome_of(&turns, "P9"), [FallsShort, NotMeasured]);
@@ -611,7 +641,7 @@ mod tests {
 
     #[test]
     fn figures_are_written_for_people() {
-        assert_eq!(thousands(1234567.4), "1,234,567");
+        assert_eq!(thousands(1_234_567.4), "1,234,567");
         assert_eq!(thousands(-999.0), "-999");
         let spread = Spread::of(vec![0.5, 0.75, 0.25]).unwrap();
         assert_eq!(Unit::Percent.spread(spread), "50 % (25 – 75)");
