@@ -6,16 +6,18 @@
 #   make crash N=50    N kills under load; nothing that was acknowledged may be lost
 #   make bench         how long a piece takes: 10 minutes, with QUICK=1 two
 #   make bench-compare BASE=commit    which pieces have become slower since then
-#   make peers         how fast the server is, next to Kea on the same machine
+#   make rig           how fast the server is, next to Kea and to what the machine can do: docs/PERFORMANCE.md;
+#                      QUICK=1 takes less than eight minutes, SCENARIO=dora is one part of it
 #   make fuzz TIME=60  a minute of hostile octets for every parser; TARGET=wire_query for one of them
 #   make verify-ebpf   rebuilds the XDP program and compares it with the committed one
 #   make lint          formatting, clippy, licenses
 
 N ?= 50
 TIME ?= 600
-CLIENTS ?= 50000
+QUICK ?=
+SCENARIO ?=
 
-.PHONY: demo test conformance crash bench bench-compare peers fuzz verify-ebpf lint setup
+.PHONY: demo test conformance crash bench bench-compare rig fuzz verify-ebpf lint setup
 
 setup:
 	scripts/setup.sh build rigs
@@ -34,9 +36,9 @@ demo: setup
 crash: setup
 	scripts/rig.sh crash --kills $(N)
 
-peers: setup
+rig: setup
 	scripts/setup.sh peers
-	scripts/rig.sh peers --clients $(CLIENTS)
+	QUICK="$(QUICK)" SCENARIO="$(SCENARIO)" scripts/measure.sh
 
 bench:
 	scripts/setup.sh build

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Builds the release programs and runs one of the rigs as root: demo, crash, peers.
+# Builds the release programs and runs one of the rigs as root: demo, crash.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$root"

@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use anyhow::Context as _;
@@ -85,17 +85,20 @@ fn main() -> anyhow::Result<()> {
     netns::require_root()?;
     contestant::require_cores()?;
     interrupt::catch()?;
+    let facts = facts()?;
     measure::take_place()?;
     let began = Instant::now();
-    let mut rig = Rig { turns: Turns::default(), quick: arguments.quick, began };
+    let mut rig = Rig { turns: Turns::default(), facts, quick: arguments.quick, began };
     let programs = Programs(arguments.bench_program.clone());
     for scenario in &scenarios {
         rig.run(scenario, &programs).with_context(|| format!("scenario {}", scenario.name))?;
     }
+    let minutes = began.elapsed().as_secs_f64() / 60.0;
+    rig.facts.add("the whole run took", format!("{minutes:.1} min"));
     let run = Run {
         command: arguments.command.clone(),
         quick: arguments.quick,
-        facts: facts(began.elapsed())?,
+        facts: rig.facts,
         scenarios: scenarios.iter().map(|one| (one.name.clone(), one.title.clone())).collect(),
         turns: rig.turns,
     };
@@ -139,21 +142,21 @@ fn announce(scenarios: &[Scenario], quick: bool) {
     );
 }
 
-/// What the report says of the machine and the run.
-fn facts(elapsed: Duration) -> anyhow::Result<Facts> {
+/// What the report says of the machine, as it is before this thread is bound to a core.
+fn facts() -> anyhow::Result<Facts> {
     let mut facts = Facts::read();
     facts.add("processor time by", Account::new().method());
     let folder = measure::folder()?;
     let sync = measure::disk_alone(folder.path())?;
     let text = format!("p50 {:.0} µs, p99 {:.0} µs", sync.p50_us, sync.p99_us);
     facts.add("disk, 4 KiB write and fdatasync", text);
-    facts.add("the whole run took", format!("{:.1} min", elapsed.as_secs_f64() / 60.0));
     Ok(facts)
 }
 
 /// A run in progress.
 struct Rig {
     turns: Turns,
+    facts: Facts,
     quick: bool,
     began: Instant,
 }

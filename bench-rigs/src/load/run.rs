@@ -211,11 +211,6 @@ impl Load {
         Summary::new(self.reports.clone(), &self.ledger, refused, self.unreadable)
     }
 
-    /// Starts the exchanges of later phases at another pace.
-    pub fn set_pace(&mut self, pace: Pace) {
-        self.options.pace = pace;
-    }
-
     /// Runs a phase to its end, or until `control` stops it.
     pub fn run(&mut self, phase: Phase, control: &Control) -> Result<PhaseReport> {
         let cpu = sys::thread_time();

@@ -56,7 +56,8 @@ pub fn sync_time(folder: &Path, duration: Duration) -> Result<SyncTime> {
     let file = direct(&path, true)?;
     file.sync_all().doing(doing())?;
     let mut block = Aligned::new(ALIGNMENT);
-    let mut times = Histogram::<u64>::new(3)
+    // Up to ten seconds, in nanoseconds.
+    let mut times = Histogram::<u64>::new_with_bounds(1, 10_000_000_000, 3)
         .map_err(|error| RigError::unexpected(format!("no histogram: {error}")))?;
     let began = Instant::now();
     let mut number = 0;

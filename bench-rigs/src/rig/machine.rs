@@ -24,7 +24,7 @@ impl Facts {
             ("cores", std::thread::available_parallelism().ok().map(|n| n.to_string())),
             ("memory", memory),
             ("transparent huge pages", pages),
-            ("hypervisor", said("systemd-detect-virt", &[])),
+            ("hypervisor", said("systemd-detect-virt", &["--vm"])),
             ("kernel", release),
             ("softirq time inside of system calls", Some(softirq_time())),
             ("system", system),

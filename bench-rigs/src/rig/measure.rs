@@ -1,15 +1,6 @@
 //! One turn of one server: sets the scene, starts it, loads it, and reads what it did and what it cost.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::{
-        atomic::Ordering,
-        mpsc::{self, RecvTimeoutError},
-    },
-    thread,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use super::{
     accounting::Spent,
@@ -21,7 +12,10 @@ use crate::{
     daemon,
     error::{Doing as _, Result, RigError},
     interrupt,
-    load::{Attach, Backend, Control, Load, Options, Pace, PhaseReport, Place, Work, XdpPlace},
+    load::{
+        Attach, Backend, Backoff, Control, Load, Mix, Options, Pace, Phase, PhaseReport, Place,
+        Spacing, Work, XdpPlace,
+    },
     null::{self, Datapath, Setup},
     stage::{CLIENT, CLIENT_INTERFACE, SERVER_MAC, Stage},
     sys,
@@ -69,7 +63,8 @@ impl Scene {
         let core = Some(SERVER_CORE);
         let site = Site { stage: &stage, folder: folder.path(), clients, core };
         let contestant = Contestant::start(who, site)?;
-        let options = Options { tries: Some(tries), ..options(&stage, who, clients, pace) };
+        let backoff = Backoff::Fixed { timeout: TIMEOUT, tries: Some(tries) };
+        let options = Options { backoff, ..options(&stage, who, clients, pace) };
         let load = stage.clients.enter(|| Load::new(options))??;
         Ok(Self { who, load, contestant, folder, _stage: stage })
     }
@@ -120,32 +115,19 @@ pub fn options(stage: &Stage, who: Who, clients: u32, pace: Pace) -> Options {
         seed: 1,
         sharing: who.shares(),
         pace,
-        timeout: TIMEOUT,
-        tries: Some(TRIES),
+        backoff: Backoff::Fixed { timeout: TIMEOUT, tries: Some(TRIES) },
         reserved: vec![0..=1023],
         server_id: None,
         release_rate: 10_000.0,
-        renew_share: 0.5,
+        mix: Mix::default(),
         progress: false,
     }
 }
 
 /// Runs a phase until its time is over; what is under way then is finished.
-pub fn run_for(load: &mut Load, work: Work, duration: Duration) -> Result<PhaseReport> {
-    let control = Control::default();
-    let phase = crate::load::Phase { work, exchanges: Some(u64::MAX) };
-    thread::scope(|scope| {
-        let (done, finished) = mpsc::channel::<()>();
-        let stop = &control.stop;
-        scope.spawn(move || {
-            if finished.recv_timeout(duration) == Err(RecvTimeoutError::Timeout) {
-                stop.store(true, Ordering::Relaxed);
-            }
-        });
-        let report = load.run(phase, &control);
-        drop(done);
-        report
-    })
+fn run_for(load: &mut Load, work: Work, duration: Duration) -> Result<PhaseReport> {
+    let phase = Phase { work, exchanges: None, lasts: Some(duration) };
+    load.run(phase, &Control::default())
 }
 
 /// Exchanges in a closed loop: new leases, then renewals, each for so many seconds.
@@ -184,7 +166,7 @@ fn number(count: u64) -> f64 {
 
 fn exchange_figures(report: &PhaseReport, spent: Spent) -> Figures {
     let each = |microseconds: f64| microseconds / number(report.completed.max(1));
-    let ceiling = generator_ceiling(report);
+    let ceiling = report.generator_ceiling_per_second;
     let figures = [
         ("rate", report.rate),
         ("completed", number(report.completed)),
@@ -201,22 +183,16 @@ fn exchange_figures(report: &PhaseReport, spent: Spent) -> Figures {
         ("retransmitted", number(report.retransmitted)),
         ("unanswered", number(report.unanswered)),
         ("refused", number(report.refused)),
-        ("p50_us", number(report.latency_us_p50)),
-        ("p90_us", number(report.latency_us_p90)),
-        ("p99_us", number(report.latency_us_p99)),
-        ("p999_us", number(report.latency_us_p999)),
+        ("p50_us", number(report.latency.p50_us)),
+        ("p90_us", number(report.latency.p90_us)),
+        ("p99_us", number(report.latency.p99_us)),
+        ("p999_us", number(report.latency.p999_us)),
     ];
     named(&figures)
 }
 
 fn named(figures: &[(&str, f64)]) -> Figures {
     figures.iter().map(|&(name, value)| (name.to_owned(), value)).collect()
-}
-
-/// What the generator could do with its checks on, if the server took no time: its rate over its share of its core.
-fn generator_ceiling(report: &PhaseReport) -> f64 {
-    let share = report.generator_cpu_seconds / report.seconds.max(1e-9);
-    report.rate / share.clamp(0.01, 1.0)
 }
 
 /// Packets thrown back and forth.
@@ -247,11 +223,11 @@ fn echo(datapath: Datapath, seconds: f64) -> Result<Figures> {
 pub fn latency(who: Who, window: usize, seconds: f64) -> Result<Vec<Measured>> {
     let all = clients_for(who, PEAK.as_secs_f64() + seconds / 2.0);
     let mut scene = Scene::set(who, all, Pace::Closed { window }, TRIES)?;
-    let idle = Pace::Open { rate: IDLE_RATE, window: all as usize };
+    let idle = Pace::Open { rate: IDLE_RATE, spacing: Spacing::Poisson };
     let (idle, _) = scene.run(Work::New, idle, PEAK)?;
     let peak = scene.peak(window)?;
     let before = disk::sync_time(scene.folder.path(), DISK)?;
-    let half = Pace::Open { rate: peak / 2.0, window: all as usize };
+    let half = Pace::Open { rate: peak / 2.0, spacing: Spacing::Poisson };
     let (busy, spent) = scene.run(Work::New, half, Duration::from_secs_f64(seconds))?;
     let after = disk::sync_time(scene.folder.path(), DISK)?;
     scene.end()?;
@@ -278,7 +254,7 @@ pub fn overload(who: Who, window: usize, seconds: f64) -> Result<Vec<Measured>> 
     let peak = scene.peak(window)?;
     let processes = scene.contestant.account().processes().to_vec();
     let before = Memory::of(&processes);
-    let double = Pace::Open { rate: 2.0 * peak, window: all as usize };
+    let double = Pace::Open { rate: 2.0 * peak, spacing: Spacing::Poisson };
     let (report, spent) = scene.run(Work::New, double, Duration::from_secs_f64(seconds))?;
     let after = Memory::of(&processes);
     scene.end()?;

@@ -70,7 +70,7 @@ pub fn restart(
 fn fill(stage: &Stage, who: Who, leases: u32) -> Result<()> {
     let options = measure::options(stage, who, leases, Pace::Closed { window: WINDOW });
     let mut load = stage.clients.enter(|| Load::new(options))??;
-    let phase = crate::load::Phase { work: Work::New, exchanges: None };
+    let phase = crate::load::Phase { work: Work::New, exchanges: None, lasts: None };
     load.run(phase, &Control::default())?;
     let summary = load.summary();
     if summary.violated() || summary.leases < leases as usize * 99 / 100 {

@@ -11,7 +11,8 @@ use crate::error::{Doing as _, Result, RigError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// Exchanges a second in a closed loop: new leases, then renewals; processor time for each. An echo bounces packets.
+    /// Exchanges a second in a closed loop: new leases, then renewals; processor time for each.
+    /// An echo bounces packets.
     Exchanges,
     /// Latency of new leases at half of the peak rate, and when there is next to nothing to do.
     Latency,

@@ -219,6 +219,11 @@ pub fn reservation(turns: &Turns, of: Of<'_>) -> Option<String> {
     (!reasons.is_empty()).then(|| format!("does not count: {}", reasons.join("; ")))
 }
 
+/// `what` with its figures, or nothing where nothing was measured.
+fn beside(what: &str, shown: Option<String>) -> String {
+    shown.map_or(String::new(), |shown| format!("{what} {shown}"))
+}
+
 /// Judges all targets on what was measured.
 pub fn judge(turns: &Turns) -> Vec<Line> {
     let mut lines = Vec::new();
@@ -246,8 +251,6 @@ fn rate(turns: &Turns) -> Vec<Line> {
         turns.paired((dora(NULL), "rate"), (echo, "rate"), |null, echo| null / (echo / 2.0));
     let of_kea = turns.ratio(dora(OURS), dora(KEA), "rate");
     let percent = |limit| Limit::AtLeast(limit);
-    let (ours, null) =
-        (shown(dora(OURS)).unwrap_or_default(), shown(dora(NULL)).unwrap_or_default());
     let mut first = draft(
         "new leases a second, of the null server's",
         percent(0.75),
@@ -255,8 +258,8 @@ fn rate(turns: &Turns) -> Vec<Line> {
         Unit::Percent,
     )
     .judge(of_null);
-    first.ceiling = format!("null server {null}");
-    first.peer = format!("ours {ours}");
+    first.ceiling = beside("null server", shown(dora(NULL)));
+    first.peer = beside("ours", shown(dora(OURS)));
     first.reservation = reservation(turns, dora(OURS));
     let mut second = draft(
         "the null server's, of half of the packets of a bare echo",
@@ -265,7 +268,7 @@ fn rate(turns: &Turns) -> Vec<Line> {
         Unit::Percent,
     )
     .judge(of_echo);
-    second.ceiling = format!("echo {}", shown(echo).unwrap_or_default());
+    second.ceiling = beside("echo", shown(echo));
     second.reservation = reservation(turns, dora(NULL));
     let mut third = draft(
         "new leases a second, times Kea's",
@@ -274,7 +277,7 @@ fn rate(turns: &Turns) -> Vec<Line> {
         Unit::Times,
     )
     .judge(of_kea);
-    third.peer = format!("Kea {}", shown(dora(KEA)).unwrap_or_default());
+    third.peer = beside("Kea", shown(dora(KEA)));
     third.reservation = reservation(turns, dora(KEA)).map(|reason| format!("Kea's rate {reason}"));
     vec![first, second, third]
 }
@@ -298,11 +301,11 @@ fn cost(turns: &Turns) -> Vec<Line> {
         Some(Limit::AtMost(5.2)),
     )
     .judge(of(OURS, "cpu_us"));
-    all.peer = format!("Kea {}", shown(KEA, "cpu_us").unwrap_or_default());
-    all.ceiling = format!("null server {}", shown(NULL, "cpu_us").unwrap_or_default());
+    all.peer = beside("Kea", shown(KEA, "cpu_us"));
+    all.ceiling = beside("null server", shown(NULL, "cpu_us"));
     let mut own = draft("of which our own code (user time)", 1.5, None).judge(of(OURS, "user_us"));
-    own.peer = format!("Kea {}", shown(KEA, "user_us").unwrap_or_default());
-    own.ceiling = format!("null server {}", shown(NULL, "user_us").unwrap_or_default());
+    own.peer = beside("Kea", shown(KEA, "user_us"));
+    own.ceiling = beside("null server", shown(NULL, "user_us"));
     vec![all, own]
 }
 
@@ -433,12 +436,10 @@ fn latency(turns: &Turns) -> Vec<Line> {
         ("p99 at half of the peak, above the disk's own sync", "p99_us", "sync_p99_us", 1000.0),
     ] {
         let mut line = draft(what, limit).judge(above(figure, sync));
-        line.peer = format!("Kea, without sync, {}", shown(KEA, figure).unwrap_or_default());
-        line.ceiling = format!(
-            "disk {}, null server {}",
-            shown(OURS, sync).unwrap_or_default(),
-            shown(NULL, figure).unwrap_or_default()
-        );
+        line.peer = beside("Kea, without sync,", shown(KEA, figure));
+        line.ceiling =
+            [beside("disk", shown(OURS, sync)), beside("null server", shown(NULL, figure))]
+                .join(" ");
         lines.push(line);
     }
     lines
@@ -492,7 +493,7 @@ fn restart(turns: &Turns) -> Vec<Line> {
         };
         let shown = |figure| turns.spread(of, figure).map(|spread| Unit::Seconds.spread(spread));
         let mut line = draft.judge(turns.spread(of, "above_read_s"));
-        line.ceiling = format!("direct read {}", shown("direct_read_s").unwrap_or_default());
+        line.ceiling = beside("direct read", shown("direct_read_s"));
         line.peer = kea_restart(turns);
         line
     };
@@ -542,9 +543,8 @@ fn overload(turns: &Turns) -> Vec<Line> {
         Limit::AtLeast(0.9),
     )
     .judge(turns.spread(double(OURS), "kept_share"));
-    kept.peer = format!("Kea {}", shown(KEA, "kept_share").unwrap_or_default());
-    kept.ceiling =
-        format!("offered {} of the peak", shown(OURS, "offered_share").unwrap_or_default());
+    kept.peer = beside("Kea", shown(KEA, "kept_share"));
+    kept.ceiling = beside("of the peak, offered", shown(OURS, "offered_share"));
     let growth = turns.paired(
         (double(OURS), "resident_after"),
         (double(OURS), "resident_before"),
@@ -556,96 +556,4 @@ fn overload(turns: &Turns) -> Vec<Line> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::rig::statistics::Turn;
-    use Outcome::{AimReached, FallsShort, Met, NotMeasured};
-
-    fn turn(server: &str, measure: &str, figures: &[(&str, f64)]) -> Turn {
-        Turn {
-            scenario: if server == CRITERION { "engine" } else { "dora" }.to_owned(),
-            server: server.to_owned(),
-            measure: measure.to_owned(),
-            repetition: 1,
-            figures: figures.iter().map(|&(name, value)| (name.to_owned(), value)).collect(),
-        }
-    }
-
-    fn outcome_of(turns: &Turns, number: &str) -> Vec<Outcome> {
-        judge(turns)
-            .into_iter()
-            .filter(|line| line.number == number)
-            .map(|line| line.outcome)
-            .collect()
-    }
-
-    #[test]
-    fn nothing_measured_is_nothing_judged() {
-        let lines = judge(&Turns::default());
-        assert!(lines.iter().all(|line| line.outcome == Outcome::NotMeasured));
-        for number in 1..=10 {
-            assert!(lines.iter().any(|line| line.number == format!("P{number}")), "P{number}");
-        }
-        assert_eq!(lines.first().unwrap().number, "P1");
-        assert_eq!(lines.last().unwrap().number, "P10");
-    }
-
-    #[test]
-    fn rates_are_judged_against_null_echo_and_kea() {
-        let turns = |ours| {
-            Turns(vec![
-                turn(OURS, "new", &[("rate", ours), ("cpu_us", 5.6), ("user_us", 1.6)]),
-                turn(NULL, "new", &[("rate", 200.0)]),
-                turn(ECHO, "packets", &[("rate", 600.0)]),
-                turn(KEA, "new", &[("rate", 17.0)]),
-            ])
-        };
-        assert_eq!(outcome_of(&turns(185.0), "P1"), [AimReached, Met, AimReached]);
-        assert_eq!(outcome_of(&turns(160.0), "P1"), [Met, Met, Met]);
-        assert_eq!(outcome_of(&turns(100.0), "P1"), [FallsShort, Met, FallsShort]);
-        assert_eq!(outcome_of(&turns(100.0), "P2"), [Met, FallsShort]);
-    }
-
-    #[test]
-    fn a_rate_that_is_not_the_servers_own_is_told() {
-        let of = Of("dora", OURS, "new");
-        let figures =
-            |busy, margin| [("rate", 1.0), ("busy_share", busy), ("generator_margin", margin)];
-        let good = Turns(vec![turn(OURS, "new", &figures(0.97, 1.4))]);
-        assert_eq!(reservation(&good, of), None);
-        let idle = Turns(vec![turn(OURS, "new", &figures(0.9, 1.4))]);
-        assert!(reservation(&idle, of).unwrap().contains("median 90 %"));
-        let limited = Turns(vec![turn(OURS, "new", &figures(0.99, 1.1))]);
-        assert!(reservation(&limited, of).unwrap().contains("1 of 1 turns (median 1.10 ×)"));
-    }
-
-    #[test]
-    fn benches_are_judged_by_their_names() {
-        let bench =
-            |name: &str, ns| turn(CRITERION, name, &[("ns", ns), ("ns_low", ns), ("ns_high", ns)]);
-        let turns = Turns(vec![
-            bench("engine/direct/DORA", 250.0),
-            bench("engine/threads/DORA/1", 300.0),
-            bench("engine/threads/DORA/2", 310.0),
-            bench("engine/leases/DORA/1000", 100.0),
-            bench("engine/leases/DORA/10000000", 400.0),
-            bench("allocation/64k/pair/bare", 10.0),
-            bench("allocation/64k/pair/0", 15.0),
-            bench("allocation/64k/pair/99.99", 24.0),
-        ]);
-        assert_eq!(outcome_of(&turns, "P3"), [Met, NotMeasured]);
-        assert_eq!(outcome_of(&turns, "P5"), [Met, NotMeasured]);
-        assert_eq!(outcome_of(&turns, "P9"), [FallsShort, NotMeasured]);
-        assert_eq!(outcome_of(&turns, "P4"), [FallsShort, FallsShort]);
-    }
-
-    #[test]
-    fn figures_are_written_for_people() {
-        assert_eq!(thousands(1_234_567.4), "1,234,567");
-        assert_eq!(thousands(-999.0), "-999");
-        let spread = Spread::of(vec![0.5, 0.75, 0.25]).unwrap();
-        assert_eq!(Unit::Percent.spread(spread), "50 % (25 – 75)");
-        assert_eq!(Unit::Milliseconds.show(1500.0), "1.50 ms");
-        assert_eq!(Limit::AtMost(2.0).words(Unit::Times), "≤ 2.00 ×");
-    }
-}
+mod tests;

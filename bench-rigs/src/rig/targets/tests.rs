@@ -1,0 +1,89 @@
+//! Verdicts on figures that were made up.
+
+use super::*;
+use crate::rig::statistics::Turn;
+use Outcome::{AimReached, FallsShort, Met, NotMeasured};
+
+fn turn(server: &str, measure: &str, figures: &[(&str, f64)]) -> Turn {
+    Turn {
+        scenario: if server == CRITERION { "engine" } else { "dora" }.to_owned(),
+        server: server.to_owned(),
+        measure: measure.to_owned(),
+        repetition: 1,
+        figures: figures.iter().map(|&(name, value)| (name.to_owned(), value)).collect(),
+    }
+}
+
+fn outcome_of(turns: &Turns, number: &str) -> Vec<Outcome> {
+    judge(turns).into_iter().filter(|line| line.number == number).map(|line| line.outcome).collect()
+}
+
+#[test]
+fn nothing_measured_is_nothing_judged() {
+    let lines = judge(&Turns::default());
+    assert!(lines.iter().all(|line| line.outcome == Outcome::NotMeasured));
+    for number in 1..=10 {
+        assert!(lines.iter().any(|line| line.number == format!("P{number}")), "P{number}");
+    }
+    assert_eq!(lines.first().unwrap().number, "P1");
+    assert_eq!(lines.last().unwrap().number, "P10");
+}
+
+#[test]
+fn rates_are_judged_against_null_echo_and_kea() {
+    let turns = |ours| {
+        Turns(vec![
+            turn(OURS, "new", &[("rate", ours), ("cpu_us", 5.6), ("user_us", 1.6)]),
+            turn(NULL, "new", &[("rate", 200.0)]),
+            turn(ECHO, "packets", &[("rate", 600.0)]),
+            turn(KEA, "new", &[("rate", 17.0)]),
+        ])
+    };
+    assert_eq!(outcome_of(&turns(185.0), "P1"), [AimReached, Met, AimReached]);
+    assert_eq!(outcome_of(&turns(160.0), "P1"), [Met, Met, Met]);
+    assert_eq!(outcome_of(&turns(100.0), "P1"), [FallsShort, Met, FallsShort]);
+    assert_eq!(outcome_of(&turns(100.0), "P2"), [Met, FallsShort]);
+}
+
+#[test]
+fn a_rate_that_is_not_the_servers_own_is_told() {
+    let of = Of("dora", OURS, "new");
+    let figures =
+        |busy, margin| [("rate", 1.0), ("busy_share", busy), ("generator_margin", margin)];
+    let good = Turns(vec![turn(OURS, "new", &figures(0.97, 1.4))]);
+    assert_eq!(reservation(&good, of), None);
+    let idle = Turns(vec![turn(OURS, "new", &figures(0.9, 1.4))]);
+    assert!(reservation(&idle, of).unwrap().contains("median 90 %"));
+    let limited = Turns(vec![turn(OURS, "new", &figures(0.99, 1.1))]);
+    assert!(reservation(&limited, of).unwrap().contains("1 of 1 turns (median 1.10 ×)"));
+}
+
+#[test]
+fn benches_are_judged_by_their_names() {
+    let bench =
+        |name: &str, ns| turn(CRITERION, name, &[("ns", ns), ("ns_low", ns), ("ns_high", ns)]);
+    let turns = Turns(vec![
+        bench("engine/direct/DORA", 250.0),
+        bench("engine/threads/DORA/1", 300.0),
+        bench("engine/threads/DORA/2", 310.0),
+        bench("engine/leases/DORA/1000", 100.0),
+        bench("engine/leases/DORA/10000000", 400.0),
+        bench("allocation/64k/pair/bare", 10.0),
+        bench("allocation/64k/pair/0", 15.0),
+        bench("allocation/64k/pair/99.99", 24.0),
+    ]);
+    assert_eq!(outcome_of(&turns, "P3"), [Met, NotMeasured]);
+    assert_eq!(outcome_of(&turns, "P5"), [Met, NotMeasured]);
+    assert_eq!(outcome_of(&turns, "P9"), [FallsShort, NotMeasured]);
+    assert_eq!(outcome_of(&turns, "P4"), [FallsShort, FallsShort]);
+}
+
+#[test]
+fn figures_are_written_for_people() {
+    assert_eq!(thousands(1_234_567.4), "1,234,567");
+    assert_eq!(thousands(-999.0), "-999");
+    let spread = Spread::of(vec![0.5, 0.75, 0.25]).unwrap();
+    assert_eq!(Unit::Percent.spread(spread), "50 % (25 – 75)");
+    assert_eq!(Unit::Milliseconds.show(1500.0), "1.50 ms");
+    assert_eq!(Limit::AtMost(2.0).words(Unit::Times), "≤ 2.00 ×");
+}
