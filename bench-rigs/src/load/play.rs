@@ -153,7 +153,7 @@ fn try_rate(
     let trial = Trial {
         rate,
         offered,
-        completed: report.completed_in(lasts),
+        completed: report.rate,
         loss_percent,
         p50_us: report.latency.p50_us,
         p99_us: report.latency.p99_us,

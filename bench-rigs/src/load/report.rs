@@ -174,11 +174,6 @@ impl PhaseReport {
                 && self.generator_ceiling_per_second < HEADROOM_MIN * self.rate)
     }
 
-    /// Completed exchanges per second, over this time.
-    pub(super) fn completed_in(&self, seconds: f64) -> f64 {
-        ratio(self.completed, seconds)
-    }
-
     /// Share of what was started that had not ended as it should, in percent.
     pub fn loss_percent(&self) -> f64 {
         100.0 * ratio(self.unanswered + self.refused, 1.0) / ratio(self.started.max(1), 1.0)

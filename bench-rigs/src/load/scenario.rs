@@ -62,7 +62,10 @@ pub struct Scenario {
     pub server: Option<Ipv6Addr>,
 
     /// Send to all relays and servers of --interface instead of to --server
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", help_heading = "Where")]
+    #[arg(
+        long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL",
+        hide_possible_values = true, help_heading = "Where"
+    )]
     pub multicast: Option<bool>,
 
     /// Interface to send through; needed for multicast, link-local servers and --backend xdp
@@ -78,7 +81,10 @@ pub struct Scenario {
     pub sources: Option<u32>,
 
     /// The sources are not addresses of this host (needs `ip -6 route add local PREFIX dev lo`)
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", help_heading = "Where")]
+    #[arg(
+        long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL",
+        hide_possible_values = true, help_heading = "Where"
+    )]
     pub foreign_sources: Option<bool>,
 
     /// udp: sockets of the kernel; xdp: AF_XDP, several times faster [default: udp]
@@ -103,16 +109,16 @@ pub struct Scenario {
 
     /// Each source is a relay; the link-address of the next is one prefix of this length further.
     /// 128: the next address; without it all relays have one link-address
-    #[arg(long, value_name = "LENGTH", requires = "relay", help_heading = "Relays")]
+    #[arg(long, value_name = "LENGTH", help_heading = "Relays")]
     pub relay_step: Option<u8>,
 
     /// Levels of relays around each query, up to 9 [default: 1]
-    #[arg(long, value_name = "N", requires = "relay", help_heading = "Relays")]
+    #[arg(long, value_name = "N", help_heading = "Relays")]
     pub relay_levels: Option<usize>,
 
     /// The innermost relay adds an Interface-Id for each client
     #[arg(
-        long, num_args = 0..=1, default_missing_value = "true", requires = "relay",
+        long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", hide_possible_values = true,
         help_heading = "Relays"
     )]
     pub interface_id: Option<bool>,
@@ -127,7 +133,10 @@ pub struct Scenario {
     pub seed: Option<u8>,
 
     /// Clients that do not know option 159, for servers that lease whole addresses (Kea)
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", help_heading = "Clients")]
+    #[arg(
+        long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL",
+        hide_possible_values = true, help_heading = "Clients"
+    )]
     pub no_option_159: Option<bool>,
 
     /// What happens, in order: new, renew, rebind, reboot, release, mixed, reboot-storm,
@@ -167,7 +176,10 @@ pub struct Scenario {
 
     /// Send again after 4, 8, 16, 32, 64 s, each +-1 s (RFC 2131 §4.1), in all phases; an
     /// avalanche always does
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", help_heading = "When")]
+    #[arg(
+        long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL",
+        hide_possible_values = true, help_heading = "When"
+    )]
     pub back_off: Option<bool>,
 
     /// Times of the back-off are multiplied by this: 0.01 turns 4 s into 40 ms [default: 1]
