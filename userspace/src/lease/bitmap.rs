@@ -1,21 +1,19 @@
 //! A bit a slot, set while somebody holds it. Lock-free.
 //!
-//! Shards of 64 stripes of 8 words: a stripe is a cache line. A shard's summary has a bit for each of its stripes that
-//! is full, and another one has a bit for each full shard, so that finding one of a few free bits costs hardly more
-//! than finding one of many.
+//! Shards of 64 stripes of 8 words: a stripe is a cache line. A shard's summary has a mark for each of its stripes that
+//! is full, and another one has a mark for each full shard, so that finding one of a few free bits costs hardly more
+//! than finding one of many. Whoever searches a stripe in vain marks it; who fills it up does not, so that a bit that
+//! is taken and given back soon costs two atomic instructions.
+//!
+//! What is read to find a bit says nothing to a branch predictor: the search goes by arithmetic where it can.
 
-use crossbeam_utils::CachePadded;
-
-use crate::sync::{AtomicU64, Ordering, fence};
+use crate::sync::{AtomicU64, Ordering, model_fence};
 
 /// Words of a stripe: a cache line. A model checker tries every order of accesses, and fewer words say as much.
 const WORDS: usize = if cfg!(feature = "loom") { 2 } else { 8 };
 
 /// Stripes of a shard: the bits of its summary.
 const STRIPES: usize = 64;
-
-/// Words of a shard.
-const SHARD_WORDS: usize = STRIPES * WORDS;
 
 /// How a free slot is picked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +26,7 @@ pub enum Pick {
 
 impl Pick {
     /// A place among `count`.
+    #[inline]
     fn place(self, count: usize) -> usize {
         match self {
             Pick::Random(random) => reduce(random >> 32, count),
@@ -36,23 +35,38 @@ impl Pick {
     }
 
     /// One of the bits that are set in `free`, which has some: each is equally likely.
+    #[inline]
     fn bit(self, free: u64) -> u32 {
-        // More than a few draws cost more than counting off.
-        const DRAWS: u32 = 4;
         match self {
-            Pick::Lowest => free.trailing_zeros(),
-            Pick::Random(random) => {
-                let draws =
-                    (0..DRAWS).map(|draw| u32::try_from(random >> (6 * draw) & 63).unwrap_or(0));
-                let mut hits = draws.filter(|&bit| free >> bit & 1 == 1);
-                hits.next().unwrap_or_else(|| {
-                    let rest = (0..reduce(random & 0xff_ffff << 8, free.count_ones() as usize))
-                        .fold(free, |rest, _| rest & (rest - 1));
-                    rest.trailing_zeros()
-                })
-            }
+            Pick::Random(random) if free & (free - 1) != 0 => select(free, random),
+            Pick::Lowest | Pick::Random(_) => free.trailing_zeros(),
         }
     }
+}
+
+/// A bit in each octet of a word: the lowest, the highest.
+const LOWEST: u64 = 0x0101_0101_0101_0101;
+const HIGHEST: u64 = LOWEST << 7;
+
+/// One of the bits that are set in `word`, which has some, by the low 24 bits of `random`. Without branches.
+fn select(word: u64, random: u64) -> u32 {
+    let pairs = word - ((word >> 1) & 0x5555_5555_5555_5555);
+    let fours = (pairs & 0x3333_3333_3333_3333) + (pairs >> 2 & 0x3333_3333_3333_3333);
+    let octets = (fours + (fours >> 4)) & 0x0f0f_0f0f_0f0f_0f0f;
+    // Each octet counts the bits up to its end; the last one counts all.
+    let sums = octets.wrapping_mul(LOWEST);
+    let rank = ((random & 0xff_ffff) * (sums >> 56)) >> 24;
+    let shift = first_above(sums, rank) * 8;
+    let before = (sums << 8) >> shift & 0xff;
+    // The same once more, with an octet for each bit of the octet that was found.
+    let spread = (word >> shift & 0xff).wrapping_mul(LOWEST) & 0x8040_2010_0804_0201;
+    let ones = ((spread + !HIGHEST) & HIGHEST) >> 7;
+    shift + first_above(ones.wrapping_mul(LOWEST), rank - before)
+}
+
+/// The first octet of `sums`, none of which exceeds 127, that is greater than `rank`; some octet is.
+fn first_above(sums: u64, rank: u64) -> u32 {
+    (((sums | HIGHEST) - (rank + 1) * LOWEST) & HIGHEST).trailing_zeros() / 8
 }
 
 /// Maps the 32 bits of `random` to a number below `count`.
@@ -66,16 +80,17 @@ struct Stripe {
     words: [AtomicU64; WORDS],
 }
 
-struct Shard {
-    /// A bit for each stripe, set if it is full or does not exist. A hint: it may be clear for a full stripe, but
-    /// once nobody is at work it is never set for one that has room.
-    full: AtomicU64,
-    stripes: Box<[Stripe]>,
-}
+/// A shard's marks: a bit for each stripe, set if it is full or does not exist. A hint: it may be clear for a full
+/// stripe, but once nobody is at work it is never set for one that has room. On a line of its own, so that marks of
+/// one shard do not disturb those of another.
+#[repr(align(64))]
+struct Summary(AtomicU64);
 
 /// The bits.
 pub(super) struct Bitmap {
-    shards: Box<[CachePadded<Shard>]>,
+    stripes: Box<[Stripe]>,
+    /// One for each shard.
+    summaries: Box<[Summary]>,
     /// A bit for each shard, set if it is full or does not exist. A hint like a shard's.
     full: Box<[AtomicU64]>,
     words: usize,
@@ -100,73 +115,78 @@ impl Bitmap {
         let stripe = |index: usize| Stripe {
             words: std::array::from_fn(|at| AtomicU64::new(content(index * WORDS + at))),
         };
-        let shard = |index: usize| {
-            let first = index * STRIPES;
-            let count = words.div_ceil(WORDS).saturating_sub(first).min(STRIPES);
-            let stripes: Box<[Stripe]> = (first..first + count).map(stripe).collect();
-            CachePadded::new(Shard { full: AtomicU64::new(beyond(count)), stripes })
-        };
-        let shards: Box<[_]> = (0..words.div_ceil(SHARD_WORDS)).map(shard).collect();
-        let full = shards.chunks(64).map(|shards| AtomicU64::new(beyond(shards.len())));
-        Bitmap { full: full.collect(), shards, words }
+        let stripes: Box<[_]> = (0..words.div_ceil(WORDS)).map(stripe).collect();
+        let summary = |stripes: &[Stripe]| Summary(AtomicU64::new(beyond(stripes.len())));
+        let summaries: Box<[_]> = stripes.chunks(STRIPES).map(summary).collect();
+        let full = summaries.chunks(64).map(|shards| AtomicU64::new(beyond(shards.len())));
+        Bitmap { full: full.collect(), summaries, stripes, words }
     }
 
     /// Sets a bit that is clear and says which; `None` if all are set, or just were.
+    #[inline]
     pub(super) fn acquire(&self, pick: Pick) -> Option<usize> {
-        let (home, stripe, word) = split(pick.place(self.words));
-        self.acquire_in(home, stripe, word, pick)
-            .or_else(|| self.acquire_shard(home, stripe, pick))
-            .or_else(|| self.acquire_anywhere(home, stripe, pick))
+        let word = pick.place(self.words);
+        let stripe = word / WORDS;
+        // The mark first: it is at hand, and a full stripe's words may not be.
+        let found = if self.is_marked(stripe) {
+            None
+        } else {
+            self.acquire_word(word, u64::MAX, pick)
+                .or_else(|| self.acquire_in(stripe, word % WORDS, pick))
+        };
+        found.or_else(|| self.acquire_elsewhere(stripe, pick))
     }
 
-    /// Sets a bit in any shard that has room, from shard `home` on.
-    fn acquire_anywhere(&self, home: usize, stripe: usize, pick: Pick) -> Option<usize> {
-        (0..self.full.len()).find_map(|step| {
-            let word = (home / 64 + step) % self.full.len();
-            let full = self.full[word].load(Ordering::Relaxed);
-            rotated(!full, home % 64)
-                .find_map(|shard| self.acquire_shard(word * 64 + shard, stripe, pick))
+    /// Sets a bit in any stripe that has room, from this one on.
+    fn acquire_elsewhere(&self, stripe: usize, pick: Pick) -> Option<usize> {
+        let (home, start) = (stripe / STRIPES, stripe % STRIPES);
+        self.acquire_shard(home, start, pick).or_else(|| {
+            (0..self.full.len()).find_map(|step| {
+                let word = (home / 64 + step) % self.full.len();
+                let full = self.full[word].load(Ordering::Relaxed);
+                rotated(!full, home % 64)
+                    .find_map(|shard| self.acquire_shard(word * 64 + shard, start, pick))
+            })
         })
     }
 
     /// Sets a bit in any stripe of this shard that has room, from stripe `start` on.
     fn acquire_shard(&self, shard: usize, start: usize, pick: Pick) -> Option<usize> {
-        let full = self.shards[shard].full.load(Ordering::Relaxed);
+        let full = self.summaries[shard].0.load(Ordering::Relaxed);
         let start = if pick == Pick::Lowest { 0 } else { start };
         rotated(!full, start)
-            .find_map(|stripe| self.acquire_in(shard, stripe, pick.place(WORDS), pick))
+            .find_map(|stripe| self.acquire_in(shard * STRIPES + stripe, pick.place(WORDS), pick))
     }
 
-    /// Sets a bit in this stripe, from word `start` on.
-    fn acquire_in(&self, shard: usize, stripe: usize, start: usize, pick: Pick) -> Option<usize> {
-        if self.shards[shard].full.load(Ordering::Relaxed) >> stripe & 1 == 1 {
-            return None;
+    /// Sets a bit in this stripe, in the first word with room from word `start` on; marks the stripe if it has none.
+    fn acquire_in(&self, stripe: usize, start: usize, pick: Pick) -> Option<usize> {
+        loop {
+            let open = self.open(stripe, Ordering::Relaxed);
+            if open == 0 {
+                self.mark(stripe);
+                return None;
+            }
+            let around = (open | open << WORDS) >> start;
+            let at = (start + around.trailing_zeros() as usize) % WORDS;
+            // Every turn that fails is another's success.
+            let found = self.acquire_word(stripe * WORDS + at, u64::MAX, pick);
+            if found.is_some() {
+                return found;
+            }
         }
-        let found = (0..WORDS).find_map(|step| {
-            self.acquire_word((shard, stripe, (start + step) % WORDS), u64::MAX, pick)
-        });
-        if found.is_none() {
-            self.mark_if_full(shard, stripe);
-        }
-        found
     }
 
     /// Sets a bit of `mask` in this word.
-    fn acquire_word(&self, at: (usize, usize, usize), mask: u64, pick: Pick) -> Option<usize> {
-        let (shard, stripe, index) = at;
-        let word = &self.shards[shard].stripes[stripe].words[index];
+    #[inline]
+    fn acquire_word(&self, index: usize, mask: u64, pick: Pick) -> Option<usize> {
+        let word = self.word(index);
         let mut seen = word.load(Ordering::Relaxed);
         // Every turn that fails is another's success.
         while !seen & mask != 0 {
             let bit = pick.bit(!seen & mask);
             let taken = seen | 1 << bit;
             match word.compare_exchange_weak(seen, taken, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => {
-                    if taken == u64::MAX {
-                        self.mark_if_full(shard, stripe);
-                    }
-                    return Some(((shard * STRIPES + stripe) * WORDS + index) * 64 + bit as usize);
-                }
+                Ok(_) => return Some(index * 64 + bit as usize),
                 Err(now) => seen = now,
             }
         }
@@ -180,21 +200,14 @@ impl Bitmap {
         let mask = if count < 64 { ((1 << count) - 1) << (first % 64) } else { u64::MAX };
         let words = count.div_ceil(64);
         let start = pick.place(words);
-        (0..words).find_map(|step| {
-            self.acquire_word(split(first / 64 + (start + step) % words), mask, pick)
-        })
+        (0..words)
+            .find_map(|step| self.acquire_word(first / 64 + (start + step) % words, mask, pick))
     }
 
     /// Sets this bit; false if it was set.
     pub(super) fn claim(&self, place: usize) -> bool {
-        let (shard, stripe, word) = split(place / 64);
         let bit = 1 << (place % 64);
-        let word = &self.shards[shard].stripes[stripe].words[word];
-        let before = word.fetch_or(bit, Ordering::AcqRel);
-        if before | bit == u64::MAX && before & bit == 0 {
-            self.mark_if_full(shard, stripe);
-        }
-        before & bit == 0
+        self.word(place / 64).fetch_or(bit, Ordering::AcqRel) & bit == 0
     }
 
     /// Clears this bit, which the caller holds.
@@ -202,94 +215,102 @@ impl Bitmap {
     /// # Panics
     ///
     /// If it is clear: two have held one slot, and nothing that the server would promise now is true.
+    #[inline]
     pub(super) fn release(&self, place: usize) {
-        let (shard, stripe, word) = split(place / 64);
         let bit = 1 << (place % 64);
-        let word = &self.shards[shard].stripes[stripe].words[word];
-        let before = word.fetch_and(!bit, Ordering::AcqRel);
+        let before = self.word(place / 64).fetch_and(!bit, Ordering::SeqCst);
         assert!(before & bit != 0, "released slot {place}, which nobody held");
-        // Only who makes room in a full word can meet a summary bit.
+        // Only who makes room in a full word can meet a mark.
         if before == u64::MAX {
-            fence(Ordering::SeqCst);
-            if self.shards[shard].full.load(Ordering::Relaxed) >> stripe & 1 == 1 {
-                self.unmark(shard, stripe);
+            let stripe = place / 64 / WORDS;
+            model_fence();
+            let full = self.summaries[stripe / STRIPES].0.load(Ordering::SeqCst);
+            if full >> (stripe % STRIPES) & 1 == 1 {
+                self.unmark(stripe);
             }
         }
     }
 
     /// Whether this bit is set.
     pub(super) fn is_set(&self, place: usize) -> bool {
-        let (shard, stripe, word) = split(place / 64);
-        let word = &self.shards[shard].stripes[stripe].words[word];
-        word.load(Ordering::Acquire) >> (place % 64) & 1 == 1
+        self.word(place / 64).load(Ordering::Acquire) >> (place % 64) & 1 == 1
     }
 
     /// How many bits are set, those beyond the end of the last word included.
     pub(super) fn count(&self) -> usize {
-        let words = self.shards.iter().flat_map(|shard| shard.stripes.iter());
-        let words = words.flat_map(|stripe| stripe.words.iter()).take(self.words);
+        let words = self.stripes.iter().flat_map(|stripe| stripe.words.iter()).take(self.words);
         words.map(|word| word.load(Ordering::Relaxed).count_ones() as usize).sum()
     }
 
-    /// Sets the summary bit of a stripe that is full, and that of its shard if it was the last one with room.
+    #[inline]
+    fn word(&self, index: usize) -> &AtomicU64 {
+        &self.stripes[index / WORDS].words[index % WORDS]
+    }
+
+    /// A bit for each word of this stripe that has room.
+    #[inline]
+    fn open(&self, stripe: usize, ordering: Ordering) -> u32 {
+        let words = (0..).zip(&self.stripes[stripe].words);
+        words.fold(0, |open, (at, word)| open | u32::from(word.load(ordering) != u64::MAX) << at)
+    }
+
+    #[inline]
+    fn is_marked(&self, stripe: usize) -> bool {
+        let full = self.summaries[stripe / STRIPES].0.load(Ordering::Relaxed);
+        full >> (stripe % STRIPES) & 1 == 1
+    }
+
+    /// Marks a stripe as full, and its shard if it was the last one with room.
     ///
-    /// Set the mark, fence, look again. Whoever makes room fences before it looks for a mark: whichever fence comes
-    /// second sees what the other side has written, so that no mark stays on what has room. It is the same for both
-    /// levels: words fill up below the marks of a shard, and those below the mark of the shard.
-    fn mark_if_full(&self, shard: usize, stripe: usize) {
-        let home = &self.shards[shard];
-        if !home.is_full(stripe) {
-            return;
-        }
-        let before = home.full.fetch_or(1 << stripe, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        if !home.is_full(stripe) {
-            self.unmark(shard, stripe);
-        } else if before | 1 << stripe == u64::MAX {
+    /// Set the mark, look again. Whoever makes room does that before it looks for a mark. All four are sequentially
+    /// consistent: whichever side comes second sees what the other has written, so that no mark stays on what has
+    /// room. It is the same for both levels: words fill up below the marks of a shard, and those below the mark of the
+    /// shard.
+    #[cold]
+    fn mark(&self, stripe: usize) {
+        let (shard, mark) = (stripe / STRIPES, 1 << (stripe % STRIPES));
+        let summary = &self.summaries[shard].0;
+        let before = summary.fetch_or(mark, Ordering::SeqCst);
+        model_fence();
+        if self.open(stripe, Ordering::SeqCst) != 0 {
+            self.unmark(stripe);
+        } else if before | mark == u64::MAX {
             let mark = 1 << (shard % 64);
-            self.full[shard / 64].fetch_or(mark, Ordering::Relaxed);
-            fence(Ordering::SeqCst);
-            if home.full.load(Ordering::Relaxed) != u64::MAX {
-                self.full[shard / 64].fetch_and(!mark, Ordering::Relaxed);
+            self.full[shard / 64].fetch_or(mark, Ordering::SeqCst);
+            model_fence();
+            if summary.load(Ordering::SeqCst) != u64::MAX {
+                self.full[shard / 64].fetch_and(!mark, Ordering::SeqCst);
             }
         }
     }
 
-    /// Clears the summary bit of a stripe that has room again, and that of its shard if it was full.
-    fn unmark(&self, shard: usize, stripe: usize) {
-        let before = self.shards[shard].full.fetch_and(!(1 << stripe), Ordering::Relaxed);
+    /// Clears the mark of a stripe that has room again, and that of its shard if it was full.
+    fn unmark(&self, stripe: usize) {
+        let shard = stripe / STRIPES;
+        let mark = 1 << (stripe % STRIPES);
+        let before = self.summaries[shard].0.fetch_and(!mark, Ordering::SeqCst);
         if before == u64::MAX {
-            fence(Ordering::SeqCst);
+            model_fence();
             let mark = 1 << (shard % 64);
-            if self.full[shard / 64].load(Ordering::Relaxed) & mark != 0 {
-                self.full[shard / 64].fetch_and(!mark, Ordering::Relaxed);
+            if self.full[shard / 64].load(Ordering::SeqCst) & mark != 0 {
+                self.full[shard / 64].fetch_and(!mark, Ordering::SeqCst);
             }
         }
     }
 
-    /// Whether no summary bit hides what has room. Holds whenever nobody is at work.
+    /// Whether no mark hides what has room. Holds whenever nobody is at work.
     #[cfg(any(test, feature = "sim"))]
     pub(super) fn summary_is_true(&self) -> bool {
-        self.shards.iter().enumerate().all(|(index, shard)| {
-            let full = shard.full.load(Ordering::Acquire);
+        let shards = (0..).zip(self.summaries.iter().zip(self.stripes.chunks(STRIPES)));
+        let mut shards = shards.map(|(index, (summary, stripes)): (usize, _)| {
+            let full = summary.0.load(Ordering::Acquire);
             let above = self.full[index / 64].load(Ordering::Acquire) >> (index % 64) & 1;
+            let mut marked = (0..stripes.len()).filter(|stripe| full >> stripe & 1 == 1);
             (above == 0 || full == u64::MAX)
-                && (0..shard.stripes.len())
-                    .all(|stripe| full >> stripe & 1 == 0 || shard.is_full(stripe))
-        })
+                && marked.all(|stripe| self.open(index * STRIPES + stripe, Ordering::Acquire) == 0)
+        });
+        shards.all(|is_true| is_true)
     }
-}
-
-impl Shard {
-    fn is_full(&self, stripe: usize) -> bool {
-        let mut words = self.stripes[stripe].words.iter();
-        words.all(|word| word.load(Ordering::Relaxed) == u64::MAX)
-    }
-}
-
-/// The shard, the stripe in it and the word in that of a word.
-fn split(word: usize) -> (usize, usize, usize) {
-    (word / SHARD_WORDS, word / WORDS % STRIPES, word % WORDS)
 }
 
 /// The marks of what does not exist, where 64 could and `count` do.
@@ -375,6 +396,22 @@ mod tests {
             let among = || bitmap.acquire_among(first, count, random());
             let got: BTreeSet<usize> = std::iter::from_fn(among).collect();
             assert_eq!(got, (first..first + count).collect(), "{first} {count}");
+        }
+    }
+
+    #[test]
+    fn the_bit_of_a_rank_is_what_counting_off_finds() {
+        let mut source = fastrand::Rng::with_seed(3);
+        let sparse = |source: &mut fastrand::Rng| source.u64(..) & source.u64(..) & source.u64(..);
+        for _ in 0..1000 {
+            for word in [source.u64(1..), sparse(&mut source) | 1 << 63, 1, u64::MAX, 1 << 63] {
+                let places: Vec<u32> = (0..64).filter(|bit| word >> bit & 1 == 1).collect();
+                let count = places.len() as u64;
+                for (rank, &place) in (0..).zip(&places) {
+                    let random = ((rank << 24) + (1 << 23)) / count;
+                    assert_eq!(select(word, random), place, "{rank} of {word:x}");
+                }
+            }
         }
     }
 
@@ -502,13 +539,13 @@ mod models {
     #[test]
     fn loom_a_release_undoes_a_mark_that_comes_late() {
         loom::model(|| {
-            let bitmap = stripe(1);
+            let bitmap = stripe(0);
             let other = Arc::clone(&bitmap);
-            // Takes the last bit and marks the stripe, while another bit is given back.
-            let thread = thread::spawn(move || other.claim(0));
+            // Searches in vain and marks the stripe, while a bit is given back.
+            let thread = thread::spawn(move || other.acquire(Pick::Lowest));
             bitmap.release(9);
-            assert!(thread.join().unwrap());
-            settled(&bitmap, 1);
+            let got = thread.join().unwrap();
+            settled(&bitmap, usize::from(got.is_none()));
         });
     }
 
@@ -518,15 +555,15 @@ mod models {
         // Three threads in every order are too many; with three preemptions, the known races show.
         model.preemption_bound = Some(3);
         model.check(|| {
-            let bitmap = stripe(1);
+            let bitmap = stripe(0);
             let other = Arc::clone(&bitmap);
             let third = Arc::clone(&bitmap);
-            let one = thread::spawn(move || other.claim(0));
+            let one = thread::spawn(move || other.acquire(Pick::Lowest));
             let two = thread::spawn(move || third.release(9));
             bitmap.release(10);
-            assert!(one.join().unwrap());
+            let got = one.join().unwrap();
             two.join().unwrap();
-            settled(&bitmap, 2);
+            settled(&bitmap, 2 - usize::from(got.is_some()));
         });
     }
 }
