@@ -4,11 +4,26 @@ use std::{fmt, io, path::PathBuf};
 
 use crate::lease::{record::Record, stamp::Now};
 
-/// A log of records. Two methods, because the state lives in memory and a store's indexes are work for nobody.
+/// Takes what a log gives back.
+pub trait Adopter {
+    /// Records, superseded ones included, in any order: the greatest stamp of a tuple is the truth.
+    fn adopt(&mut self, records: &[Record]);
+
+    /// What was given so far does not count: the log begins anew.
+    fn begin_anew(&mut self);
+}
+
+/// A log of records. Few methods, because the state lives in memory and a store's indexes are work for nobody.
 pub trait LeaseLog: Send {
     /// Calls `each` with every record that the log still has, superseded ones included, in any order: the greatest
     /// stamp of a tuple is the truth. Must be called once, before the first [`commit`](Self::commit).
     fn recover(&mut self, each: &mut dyn FnMut(&Record)) -> Result<RecoveryReport, LogError>;
+
+    /// The same for very many records. They may be given twice: what counts comes after
+    /// [`begin_anew`](Adopter::begin_anew).
+    fn recover_into(&mut self, adopter: &mut dyn Adopter) -> Result<RecoveryReport, LogError> {
+        self.recover(&mut |record| adopter.adopt(std::slice::from_ref(record)))
+    }
 
     /// Makes `batch` durable: when this returns without an error, no crash loses it. After an error nothing is known
     /// of the batch, and the log must not be used any more. `now` tells which old records are over.

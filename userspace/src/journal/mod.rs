@@ -28,6 +28,7 @@ mod ring;
 mod space;
 mod storage;
 mod superblock;
+mod survey;
 #[cfg(test)]
 mod testing;
 mod thread;
@@ -40,7 +41,7 @@ pub use awaiting::{Awaiting, WAIT_MAX_MILLISECONDS};
 pub use file::FileStorage;
 pub use histogram::{BUCKETS, Distribution};
 pub use lane::{Lane, LaneFull};
-pub use log::{Access, Damage, LeaseLog, LogError, RecoveryReport, Rewrite};
+pub use log::{Access, Adopter, Damage, LeaseLog, LogError, RecoveryReport, Rewrite};
 pub use memory::MemoryLog;
 pub use ring::{Options, RingLog};
 pub use storage::{BLOCK_OCTETS, Storage};

@@ -1,48 +1,31 @@
 //! Finds the chain of batches that a ring still needs.
 //!
-//! First the headers are read, from front to end: the greatest sequence number is the last batch that was begun. Only
-//! one batch is ever on its way to the disk, so that one alone may be torn, and it was never acknowledged. The newest
-//! whole batch names the oldest one that is needed; every batch between them must be there, whole, each behind the
-//! one before it or at block 0. Anything else is damage.
+//! Of all headers (`survey`) the greatest sequence number is the last batch that was begun. Only one batch is ever on
+//! its way to the disk, so that one alone may be torn, and it was never acknowledged. The newest whole batch names the
+//! oldest one that is needed; every batch between them must be there, whole, each behind the one before it or at
+//! block 0. Anything else is damage.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, io};
 
 use super::{
-    batch::{BATCH_BLOCKS_MAX, Header},
+    append::failed,
+    batch::BATCH_BLOCKS_MAX,
     log::{Damage, LogError},
     space::Extent,
     storage::Storage,
     superblock::Superblock,
+    survey::{Found, Survey, Visitor},
     window::{Window, offset_of},
 };
-use crate::lease::record::Record;
 
 /// Blocks read at once: four megabytes.
 const WINDOW_BLOCKS: u32 = 4 * BATCH_BLOCKS_MAX;
 
-/// No log gets so far, and numbers below it can be counted on from.
-const SEQUENCE_END: u64 = 1 << 63;
-
-/// A header, and where it stands.
-#[derive(Clone, Copy, Debug)]
-struct Found {
-    start: u32,
-    header: Header,
-}
-
-impl Found {
-    fn extent(&self) -> Extent {
-        // At most BATCH_BLOCKS_MAX.
-        let blocks = u32::try_from(self.header.blocks()).unwrap_or(u32::MAX);
-        Extent { start: self.start, blocks }
-    }
-
-    fn damage(&self, fault: &str) -> Damage {
-        Damage {
-            sequence: self.header.sequence,
-            offset: offset_of(self.start),
-            fault: fault.to_owned(),
-        }
+fn damage(found: &Found, fault: &str) -> Damage {
+    Damage {
+        sequence: found.header.sequence,
+        offset: offset_of(found.start),
+        fault: fault.to_owned(),
     }
 }
 
@@ -57,8 +40,14 @@ pub(super) struct Chain {
     pub(super) torn: Option<Damage>,
     /// What is missing.
     pub(super) lost: Vec<Damage>,
-    /// Records read.
+    /// Records in them.
     pub(super) records: u64,
+}
+
+impl Chain {
+    fn empty() -> Self {
+        Chain { oldest: 1, extents: VecDeque::new(), torn: None, lost: Vec::new(), records: 0 }
+    }
 }
 
 /// Reads a ring.
@@ -78,12 +67,37 @@ impl<'s, S: Storage> Reader<'s, S> {
         Self { storage, blocks, epoch: superblock.epoch, accept_loss, window }
     }
 
-    /// Calls `each` with every record of the chain and the sequence number of its batch, batches in their order.
-    pub(super) fn walk(&mut self, each: &mut dyn FnMut(&Record, u64)) -> Result<Chain, LogError> {
-        let found = self.headers()?;
-        let mut chain =
-            Chain { oldest: 1, extents: VecDeque::new(), torn: None, lost: Vec::new(), records: 0 };
-        let Some(newest) = self.newest(&found, &mut chain)? else { return Ok(chain) };
+    /// Shows every record of the chain; batches come in any order. A ring without damage is read once.
+    pub(super) fn walk(&mut self, visitor: &mut dyn Visitor) -> Result<Chain, LogError> {
+        let survey = Survey::new(self.storage, self.blocks, self.epoch);
+        let needed = survey.guess().map_err(|source| self.unreadable(source))?;
+        let found = survey.pass(needed.as_ref(), visitor);
+        let (found, shown) = sorted(found.map_err(|source| self.unreadable(source))?);
+        let (mut chain, batches) = self.chain(&found)?;
+        if batches.len() == shown && batches.iter().all(|batch| batch.shown) {
+            chain.records = batches.iter().map(|batch| u64::from(batch.header.count)).sum();
+            return Ok(chain);
+        }
+        if shown > 0 {
+            visitor.begin_anew();
+        }
+        self.show(&batches, &mut chain, visitor)?;
+        Ok(chain)
+    }
+
+    /// The same, batches in their order and each record once. A ring is read twice.
+    pub(super) fn walk_in_order(&mut self, visitor: &mut dyn Visitor) -> Result<Chain, LogError> {
+        let found = Survey::new(self.storage, self.blocks, self.epoch).pass(None, visitor);
+        let (found, _) = sorted(found.map_err(|source| self.unreadable(source))?);
+        let (mut chain, batches) = self.chain(&found)?;
+        self.show(&batches, &mut chain, visitor)?;
+        Ok(chain)
+    }
+
+    /// The batches that are needed, of all headers sorted by sequence number.
+    fn chain(&mut self, found: &[Found]) -> Result<(Chain, Vec<Found>), LogError> {
+        let (mut chain, mut batches) = (Chain::empty(), Vec::new());
+        let Some(newest) = self.newest(found, &mut chain)? else { return Ok((chain, batches)) };
         chain.oldest = newest.header.oldest;
         let mut at = found.partition_point(|found| found.header.sequence < chain.oldest);
         let mut end: Option<u32> = None;
@@ -103,7 +117,8 @@ impl<'s, S: Storage> Reader<'s, S> {
                 }
             };
             if let Some(whole) = whole {
-                self.deliver(&whole, &mut chain, each)?;
+                chain.extents.push_back(whole.extent());
+                batches.push(whole);
                 end = Some(whole.extent().end());
             } else {
                 let next = found.get(begin).map_or(newest.start, |found| found.start);
@@ -111,35 +126,7 @@ impl<'s, S: Storage> Reader<'s, S> {
                 end = None;
             }
         }
-        Ok(chain)
-    }
-
-    /// All headers, by sequence number.
-    fn headers(&mut self) -> Result<Vec<Found>, LogError> {
-        let (mut found, mut block) = (Vec::new(), 0);
-        while block < self.blocks {
-            let epoch = self.epoch;
-            let header = Header::read(self.read(Extent { start: block, blocks: 1 })?, epoch);
-            let here = header.map(|header| Found { start: block, header });
-            match here {
-                Some(here) if self.can_be(&here) => {
-                    block = here.extent().end();
-                    found.push(here);
-                }
-                _ => block += 1,
-            }
-        }
-        found.sort_by_key(|found| (found.header.sequence, found.start));
-        Ok(found)
-    }
-
-    /// Whether a batch can be like this: inside the ring, and needing no more others than the ring has room for.
-    /// A header whose checksum is right by chance or malice must not make the walk endless.
-    fn can_be(&self, found: &Found) -> bool {
-        let Header { sequence, oldest, .. } = found.header;
-        found.extent().end() <= self.blocks
-            && sequence - oldest < u64::from(self.blocks)
-            && sequence < SEQUENCE_END
+        Ok((chain, batches))
     }
 
     /// The newest whole batch. One torn batch may follow it.
@@ -153,7 +140,7 @@ impl<'s, S: Storage> Reader<'s, S> {
             if self.is_whole(candidate)? {
                 break Some((*candidate, last));
             }
-            faults.push(candidate.damage("its checksum does not match"));
+            faults.push(damage(candidate, "its checksum does not match"));
         };
         let Some((newest, last)) = newest else {
             self.lose(chain, missing(1, 0))?;
@@ -177,28 +164,33 @@ impl<'s, S: Storage> Reader<'s, S> {
     }
 
     fn is_whole(&mut self, found: &Found) -> Result<bool, LogError> {
-        Ok(found.header.is_whole(self.read(found.extent())?))
+        match found.whole {
+            Some(whole) => Ok(whole),
+            None => Ok(found.header.is_whole(self.read(found.extent())?)),
+        }
     }
 
-    fn deliver(
+    /// Shows the records of these batches. Those that nobody understands are lost.
+    fn show(
         &mut self,
-        found: &Found,
+        batches: &[Found],
         chain: &mut Chain,
-        each: &mut dyn FnMut(&Record, u64),
+        visitor: &mut dyn Visitor,
     ) -> Result<(), LogError> {
-        chain.extents.push_back(found.extent());
-        let mut unknown = 0;
-        for record in found.header.records(self.read(found.extent())?) {
-            if record.state().is_none() {
-                unknown += 1;
-                continue;
+        for batch in batches {
+            let records = batch.header.records(self.read(batch.extent())?);
+            let mut unknown = 0;
+            for part in records.split_inclusive(|record| record.state().is_none()) {
+                let known = part.iter().take_while(|record| record.state().is_some()).count();
+                unknown += part.len() - known;
+                chain.records += known as u64;
+                visitor.visit(part.get(..known).unwrap_or_default(), batch.header.sequence);
             }
-            chain.records += 1;
-            each(record, found.header.sequence);
-        }
-        if unknown > 0 {
-            let fault = format!("{unknown} records are in a state that this program does not know");
-            self.lose(chain, found.damage(&fault))?;
+            if unknown > 0 {
+                let fault =
+                    format!("{unknown} records are in a state that this program does not know");
+                self.lose(chain, damage(batch, &fault))?;
+            }
         }
         Ok(())
     }
@@ -212,13 +204,21 @@ impl<'s, S: Storage> Reader<'s, S> {
     }
 
     fn read(&mut self, wanted: Extent) -> Result<&[u8], LogError> {
-        let path = self.storage.path();
-        self.window.read(self.storage, wanted, self.blocks).map_err(|source| LogError::Io {
-            action: "read",
-            path: path.to_path_buf(),
-            source,
-        })
+        let storage = self.storage;
+        let read = self.window.read(storage, wanted, self.blocks);
+        read.map_err(|source| failed("read", storage, source))
     }
+
+    fn unreadable(&self, source: io::Error) -> LogError {
+        failed("read", self.storage, source)
+    }
+}
+
+/// Headers by sequence number, and of how many the batches were shown.
+fn sorted(mut found: Vec<Found>) -> (Vec<Found>, usize) {
+    found.sort_by_key(|found| (found.header.sequence, found.start));
+    let shown = found.iter().filter(|found| found.shown).count();
+    (found, shown)
 }
 
 fn missing(sequence: u64, block: u32) -> Damage {
@@ -239,7 +239,7 @@ mod tests {
             LeaseLog as _, Options, RecoveryReport, Rewrite, RingLog, fault::FaultyDisk,
             testing::record,
         },
-        lease::stamp::Now,
+        lease::{record::Record, stamp::Now},
     };
     use zerocopy::{FromBytes as _, IntoBytes as _};
 

@@ -9,13 +9,14 @@ use super::{
     append::{Appender, failed},
     batch::BatchBuffer,
     file::{Directory, FileStorage},
-    log::{LeaseLog, LogError, RecoveryReport, Rewrite},
+    log::{Adopter, LeaseLog, LogError, RecoveryReport, Rewrite},
     memory::random_octets,
     newest::Newest,
     recovery::{Chain, Reader},
     space::{Extent, Space},
     storage::{AlignedBuffer, BLOCK_OCTETS, Storage},
     superblock::{SUPERBLOCKS, Superblock},
+    survey::Visitor,
     window::offset_of,
 };
 use crate::lease::{
@@ -105,10 +106,11 @@ impl RingLog<FileStorage> {
         let storage = FileStorage::open_to_read(directory)?;
         let (superblock, _) = Superblock::read(&storage)?;
         let mut newest = Newest::default();
-        let chain = Reader::new(&storage, &superblock, true).walk(&mut |record, sequence| {
+        let mut visitor = InOrder(|record: &Record, sequence| {
             newest.note(record, sequence);
             each(record);
-        })?;
+        });
+        let chain = Reader::new(&storage, &superblock, true).walk_in_order(&mut visitor)?;
         Ok(RecoveryReport { tuples: newest.len() as u64, ..report(&storage, &chain) })
     }
 }
@@ -188,7 +190,7 @@ impl<S: Storage> RingLog<S> {
         let mut appender = self.appender(superblock, first_batch(), Newest::default());
         let mut batch = Vec::with_capacity(BATCH_RECORDS);
         let mut outcome = Ok(());
-        Reader::new(&self.storage, &self.superblock, true).walk(&mut |record, sequence| {
+        let mut visitor = InOrder(|record: &Record, sequence| {
             if newest.is_newest(record, sequence) {
                 batch.push(*record);
             }
@@ -196,7 +198,8 @@ impl<S: Storage> RingLog<S> {
                 outcome = appender.append(&mut storage, &batch, BEGINNING);
                 batch.clear();
             }
-        })?;
+        });
+        Reader::new(&self.storage, &self.superblock, true).walk_in_order(&mut visitor)?;
         outcome?;
         appender.append(&mut storage, &batch, BEGINNING)?;
         self.storage.succeed(storage)?;
@@ -219,13 +222,18 @@ const BEGINNING: Now = Now(0);
 
 impl<S: Storage> LeaseLog for RingLog<S> {
     fn recover(&mut self, each: &mut dyn FnMut(&Record)) -> Result<RecoveryReport, LogError> {
+        let mut kept = Kept(Vec::new());
+        let report = self.recover_into(&mut kept)?;
+        kept.0.iter().for_each(each);
+        Ok(report)
+    }
+
+    fn recover_into(&mut self, adopter: &mut dyn Adopter) -> Result<RecoveryReport, LogError> {
         let tuples = usize::try_from(self.options.capacity_leases).unwrap_or(0);
-        let mut newest = Newest::with_capacity(tuples.min(NEWEST_AT_ONCE));
+        let mut noting = Noting { newest: Newest::expecting(tuples), tuples, adopter };
         let mut reader = Reader::new(&self.storage, &self.superblock, self.options.accept_loss);
-        let chain = reader.walk(&mut |record, sequence| {
-            newest.note(record, sequence);
-            each(record);
-        })?;
+        let chain = reader.walk(&mut noting)?;
+        let newest = noting.newest;
         let mut report = RecoveryReport {
             created: self.created,
             superblock_mended: self.superblock_damaged,
@@ -264,8 +272,52 @@ impl<S: Storage> LeaseLog for RingLog<S> {
     }
 }
 
-/// Tuples that memory is taken for before they are met.
-const NEWEST_AT_ONCE: usize = 1 << 24;
+/// Notes what is newest, and passes on.
+struct Noting<'a> {
+    newest: Newest,
+    tuples: usize,
+    adopter: &'a mut dyn Adopter,
+}
+
+impl Visitor for Noting<'_> {
+    fn visit(&mut self, records: &[Record], sequence: u64) {
+        for record in records {
+            self.newest.note(record, sequence);
+        }
+        self.adopter.adopt(records);
+    }
+
+    fn begin_anew(&mut self) {
+        self.newest = Newest::expecting(self.tuples);
+        self.adopter.begin_anew();
+    }
+}
+
+/// For walks in order, in which each record comes once.
+struct InOrder<F>(F);
+
+impl<F: FnMut(&Record, u64)> Visitor for InOrder<F> {
+    fn visit(&mut self, records: &[Record], sequence: u64) {
+        for record in records {
+            (self.0)(record, sequence);
+        }
+    }
+
+    fn begin_anew(&mut self) {}
+}
+
+/// Keeps records until it is known which of them count.
+struct Kept(Vec<Record>);
+
+impl Adopter for Kept {
+    fn adopt(&mut self, records: &[Record]) {
+        self.0.extend_from_slice(records);
+    }
+
+    fn begin_anew(&mut self) {
+        self.0.clear();
+    }
+}
 
 /// Superblocks, and an empty batch: a ring without any batch has lost something.
 fn format<S: Storage>(storage: &mut S, superblock: &Superblock) -> Result<(), LogError> {

@@ -9,7 +9,7 @@ use super::log::{Access, LogError};
 pub const BLOCK_OCTETS: usize = 4096;
 
 /// A place of fixed size. [`RingLog`](super::RingLog) is the same over a file and over a simulated disk.
-pub trait Storage: Send + Sized {
+pub trait Storage: Send + Sync + Sized {
     /// The file, for messages.
     fn path(&self) -> &Path;
 

@@ -19,6 +19,7 @@ mod guide;
 mod history;
 #[cfg(any(test, feature = "sim"))]
 mod image;
+mod images;
 #[cfg(any(test, feature = "sim"))]
 mod invariants;
 pub mod key;
@@ -137,6 +138,10 @@ pub enum LeaseError {
     },
 }
 
+fn shards_for(capacity: usize) -> usize {
+    capacity.div_ceil(FILL).max(SHARDS_MIN)
+}
+
 /// Everything that is leased, offered, held down or quarantined.
 pub struct Leases {
     stock: Stock,
@@ -163,8 +168,7 @@ pub struct Census {
 impl Leases {
     /// Leases of these pools, of which none is held. A [`pool::PoolId`] is an index into `specs`.
     pub fn new(specs: &[PoolSpec], settings: Settings) -> Result<Leases, LeaseError> {
-        let needed = settings.capacity.div_ceil(FILL).max(SHARDS_MIN);
-        let shards = settings.shards.unwrap_or(needed).max(1);
+        let shards = settings.shards.unwrap_or_else(|| shards_for(settings.capacity)).max(1);
         let mut pools = Pools::new(specs)?;
         let mut withheld = settings.features.withheld.iter();
         if let Some(&tuple) = withheld.find(|tuple| !pools.withhold(**tuple)) {
@@ -235,8 +239,12 @@ impl Leases {
 
     #[inline]
     fn shard_of(&self, key: BindingKey) -> &Block {
+        &self.shards[self.shard_number(key)]
+    }
+
+    fn shard_number(&self, key: BindingKey) -> usize {
         let index = (u128::from(key.low()) * self.shards.len() as u128) >> 64;
-        &self.shards[usize::try_from(index).unwrap_or(0)]
+        usize::try_from(index).unwrap_or(0)
     }
 
     /// Begins reading back what was promised. Nothing else may be done before it is finished.
@@ -247,6 +255,11 @@ impl Leases {
     /// The most clients and resting slots that the table can hold, and so the most slots that are ever held.
     pub fn places(&self) -> usize {
         self.shards.len() * PLACES
+    }
+
+    /// The [`places`](Self::places) of a table that surely has room for `capacity` leases.
+    pub fn places_for(capacity: usize) -> usize {
+        shards_for(capacity) * PLACES
     }
 
     /// Octets that the table takes.

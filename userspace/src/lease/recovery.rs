@@ -3,18 +3,17 @@
 //! Of two records of a slot the greater stamp wins. Of two slots that a client would hold, the one with the newer
 //! record is its lease; the other was left, and is held down from then on.
 
-use std::net::Ipv6Addr;
-
-use hashbrown::HashTable;
+use std::{cmp::Reverse, hint::black_box, ops::Range};
 
 use super::{
     LeaseError, Leases,
     bindings::Shard,
     entry::Resting,
-    key::{BindingKey, ClientIdentity, SiteId},
+    images::{ByShard, Image, Images},
+    key::{BindingKey, ClientIdentity},
     pools::Location,
     promise::Promise,
-    record::{Record, Softwire, State, Tuple, lasts},
+    record::{Record, State, Tuple, lasts},
     rules::{Rule, holds},
     sites::Stake,
     softwires::Owner,
@@ -22,44 +21,15 @@ use super::{
     stock::Outside,
 };
 
-/// The newest record of a slot.
-#[derive(Clone, Copy)]
-struct Image {
-    stamp: Stamp,
-    tuple: Tuple,
-    identity: ClientIdentity,
-    state: State,
-    expires: u32,
-    source: Ipv6Addr,
-    site: SiteId,
-    softwire: Option<Softwire>,
-}
-
-impl Image {
-    /// Whether this is a lease that runs and has a softwire.
-    fn has_softwire(&self, now: Now) -> bool {
-        self.state == State::Bound
-            && self.softwire.is_some()
-            && lasts(self.expires, now)
-            && holds(Rule::SoftwiresOutliveRestarts)
-    }
-
-    /// When others get the slot.
-    fn end(&self, hold_down_seconds: u32) -> u32 {
-        match self.state {
-            State::Bound => self.expires.saturating_add(hold_down_seconds),
-            _ if !holds(Rule::RestsOutliveRestarts) => 0,
-            State::Former => self.stamp.hold_end(hold_down_seconds),
-            State::Quarantined => self.expires,
-        }
-    }
-}
+/// Images that one thread restores sooner than two would have begun.
+const WORTH_A_THREAD: usize = 50_000;
 
 /// An image of a slot that a pool has.
-struct Inside {
+#[derive(Clone, Copy)]
+struct Inside<'i> {
     key: BindingKey,
     at: Location,
-    image: Image,
+    image: &'i Image,
 }
 
 /// A lease that no pool can serve any more. It stays in the log and its ports are nobody's until it is over.
@@ -97,85 +67,71 @@ pub struct Recovered {
 /// Reads back what was promised: adopt every record of the log, then finish.
 pub struct Recovery<'l> {
     leases: &'l Leases,
-    images: HashTable<Image>,
+    images: Images,
     recovered: Recovered,
-}
-
-/// Tuples are not secret, and a multiplication spreads them well enough.
-fn hash(tuple: Tuple) -> u64 {
-    let product = u128::from(tuple.packed()) * 0x9e37_79b9_7f4a_7c15;
-    u64::try_from(product >> 64 ^ product & u128::from(u64::MAX)).unwrap_or(0)
 }
 
 impl<'l> Recovery<'l> {
     pub(super) fn new(leases: &'l Leases) -> Self {
-        Recovery { leases, images: HashTable::new(), recovered: Recovered::default() }
+        let images = Images::with_capacity(leases.settings().capacity);
+        Recovery { leases, images, recovered: Recovered::default() }
     }
 
     /// Takes a record into account; the order does not matter.
     pub fn adopt(&mut self, record: &Record) {
-        let Some(state) = record.state() else {
+        let Some(image) = Image::of(record) else {
             self.recovered.unknown += 1;
             return;
         };
-        let image = Image {
-            stamp: record.stamp(),
-            tuple: record.tuple(),
-            identity: record.identity(),
-            state,
-            expires: record.expires(),
-            source: record.source(),
-            site: record.site(),
-            softwire: record.softwire(),
-        };
         self.recovered.greatest_stamp = self.recovered.greatest_stamp.max(image.stamp);
-        let same = |other: &Image| other.tuple == image.tuple;
-        match self.images.find_mut(hash(image.tuple), same) {
-            Some(known) if known.stamp >= image.stamp && holds(Rule::GreaterStampWins) => {}
-            Some(known) => *known = image,
-            None => {
-                self.images.insert_unique(hash(image.tuple), image, |image| hash(image.tuple));
-            }
-        }
+        self.images.take_in(image);
+    }
+
+    /// The greatest stamp of all records so far.
+    pub fn greatest_stamp(&self) -> Stamp {
+        self.recovered.greatest_stamp
+    }
+
+    /// Forgets all that was adopted.
+    pub fn begin_anew(&mut self) {
+        *self = Recovery::new(self.leases);
     }
 
     /// Restores all that is not over at `now`, and remembers the last holders of what is.
     pub fn finish(self, now: Now) -> Result<Recovered, LeaseError> {
         let Recovery { leases, images, mut recovered } = self;
         let hold_down_seconds = leases.hold_down_seconds();
-        let mut inside = Vec::with_capacity(images.len());
         let mut softwires = Vec::new();
-        for image in images {
+        let mut shards = Vec::with_capacity(images.len());
+        for image in images.iter() {
             if leases.stock().softwires.is_some() && image.has_softwire(now) {
-                softwires.push(image);
+                softwires.push(*image);
             }
-            match leases.inside(&image) {
-                Some((key, at)) => inside.push(Inside { key, at, image }),
-                None if lasts(image.end(hold_down_seconds), now) => {
-                    let Image { tuple, identity, state, .. } = image;
-                    let until = image.end(hold_down_seconds);
-                    recovered.outside.push(OutsideLease { tuple, identity, state, until });
-                }
-                None => {}
+            let inside = leases.inside(image);
+            if inside.is_none() && lasts(image.end(hold_down_seconds), now) {
+                let Image { tuple, identity, state, .. } = *image;
+                let until = image.end(hold_down_seconds);
+                recovered.outside.push(OutsideLease { tuple, identity, state, until });
             }
+            let shard = inside.map(|(key, _)| leases.shard_number(key));
+            shards.push(shard.and_then(|shard| u32::try_from(shard).ok()));
         }
-        // Newest first within a client.
-        let age = |stamp: Stamp| if holds(Rule::NewerLeaseWins) { !stamp.0 } else { stamp.0 };
-        inside.sort_unstable_by_key(|inside| (inside.key.0, age(inside.image.stamp)));
-        let mut past = Vec::new();
-        for images in inside.chunk_by(|one, two| one.key == two.key) {
-            if !leases.restore(images, now, &mut recovered) {
-                let last = |inside: &&Inside| lasts(inside.image.end(hold_down_seconds), now);
+        let by_shard = ByShard::new(leases.shards.len(), &shards);
+        drop(shards);
+        for part in leases.restore_all(&images, &by_shard, now) {
+            let Some(part) = part else {
+                let last = |image: &&Image| lasts(image.end(hold_down_seconds), now);
+                let inside = images.iter().filter(|image| leases.inside(image).is_some());
                 return Err(LeaseError::TooManyLeases {
-                    leases: inside.iter().filter(last).count(),
+                    leases: inside.filter(last).count(),
                     capacity: leases.settings().capacity,
                 });
-            }
-            past.extend(images.iter().find(|inside| inside.image.state != State::Quarantined));
+            };
+            recovered.bound += part.bound;
+            recovered.former += part.former;
+            recovered.quarantined += part.quarantined;
+            recovered.past += part.past;
         }
-        // The newest first: in a full shard they are the ones that are remembered.
-        past.sort_unstable_by_key(|inside| std::cmp::Reverse(inside.image.stamp));
-        recovered.past = past.into_iter().filter(|inside| leases.remember(inside)).count();
         leases.restore_softwires(softwires, now);
         if holds(Rule::OutsideLeasesHold) {
             leases.hold_outside(&recovered.outside);
@@ -193,10 +149,71 @@ impl Leases {
             .then(|| (image.identity.on(pool.link()), at))
     }
 
+    /// Restores what the clients of all shards hold; the parts of what was recovered are to be added up. `None` for a
+    /// part: a shard had no room.
+    fn restore_all(&self, images: &Images, by_shard: &ByShard, now: Now) -> Vec<Option<Recovered>> {
+        // What clients of different shards have in common is made to be changed by many threads at once.
+        let (half, shards) = (self.shards.len() / 2, self.shards.len());
+        if images.len() < WORTH_A_THREAD {
+            return vec![self.restore_shards(images, by_shard, 0..shards, now)];
+        }
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| self.restore_shards(images, by_shard, 0..half, now));
+            let second = self.restore_shards(images, by_shard, half..shards, now);
+            let first = first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            vec![first, second]
+        })
+    }
+
+    /// The same for some shards.
+    fn restore_shards(
+        &self,
+        images: &Images,
+        by_shard: &ByShard,
+        shards: Range<usize>,
+        now: Now,
+    ) -> Option<Recovered> {
+        let mut recovered = Recovered::default();
+        let (mut inside, mut past) = (Vec::new(), Vec::new());
+        // Newest first within a client.
+        let age = |stamp: Stamp| if holds(Rule::NewerLeaseWins) { !stamp.0 } else { stamp.0 };
+        for number in shards {
+            inside.clear();
+            past.clear();
+            let numbers = by_shard.shard(number).iter();
+            inside.extend(numbers.filter_map(|&number| {
+                let image = images.get(number);
+                let (key, at) = self.inside(image)?;
+                // Many such reads are under way at once; what follows would wait for one after the other.
+                black_box(self.stock().last_stamp(at));
+                Some(Inside { key, at, image })
+            }));
+            inside.sort_unstable_by_key(|inside| (inside.key.0, age(inside.image.stamp)));
+            let mut shard = self.shards[number].lock();
+            for images in inside.chunk_by(|one, two| one.key == two.key) {
+                if !self.restore(&mut shard, images, now, &mut recovered) {
+                    return None;
+                }
+                let mut images = images.iter();
+                past.extend(images.find(|one| one.image.state != State::Quarantined).copied());
+            }
+            // The newest first: in a full shard they are the ones that are remembered.
+            past.sort_unstable_by_key(|inside| Reverse(inside.image.stamp));
+            recovered.past += past.iter().filter(|one| self.remember(&mut shard, one)).count();
+        }
+        Some(recovered)
+    }
+
     /// Restores what a client holds; false if its shard has no room. `images` begins with the newest.
-    fn restore(&self, images: &[Inside], now: Now, recovered: &mut Recovered) -> bool {
+    fn restore(
+        &self,
+        shard: &mut Shard<'_>,
+        images: &[Inside<'_>],
+        now: Now,
+        recovered: &mut Recovered,
+    ) -> bool {
         let hold_down_seconds = self.hold_down_seconds();
-        let mut lease: Option<&Inside> = None;
+        let mut lease: Option<&Inside<'_>> = None;
         for inside in images {
             let Inside { key, at, image } = inside;
             // Rule 3 outlives the restart, for slots that are over too.
@@ -204,7 +221,6 @@ impl Leases {
             if !lasts(image.end(hold_down_seconds), now) {
                 continue;
             }
-            let mut shard = self.shard_of(*key).lock();
             let place = shard.find(*key).or_else(|| shard.insert(*key));
             let Some(place) = place else { return false };
             let until = match (image.state, lease) {
@@ -220,7 +236,7 @@ impl Leases {
                     } else {
                         recovered.former += 1;
                     }
-                    self.count_at_site(&mut shard, place, inside, now);
+                    self.count_at_site(shard, place, inside, now);
                     continue;
                 }
                 // Left for the lease, though the record that says so was lost.
@@ -242,7 +258,7 @@ impl Leases {
                 return false;
             }
             self.stock().claim(*at);
-            self.count_at_site(&mut shard, place, inside, now);
+            self.count_at_site(shard, place, inside, now);
             if state == State::Quarantined {
                 recovered.quarantined += 1;
             } else {
@@ -254,7 +270,7 @@ impl Leases {
 
     /// Counts a client in the limit of its site, however much that has: by its lease if that runs, else by a slot
     /// that rests.
-    fn count_at_site(&self, shard: &mut Shard<'_>, place: u16, inside: &Inside, now: Now) {
+    fn count_at_site(&self, shard: &mut Shard<'_>, place: u16, inside: &Inside<'_>, now: Now) {
         let site = inside.image.site.on(self.pools().link_of(inside.at.pool));
         let Some(sites) = self.stock().sites.as_ref().filter(|_| site != 0) else { return };
         let (noted, counted) = shard.stake(place);
@@ -273,7 +289,7 @@ impl Leases {
     /// been given another, or was released, though the record that says so was lost.
     fn restore_softwires(&self, mut images: Vec<Image>, now: Now) {
         let Some(softwires) = &self.stock().softwires else { return };
-        images.sort_unstable_by_key(|image| std::cmp::Reverse((image.stamp, image.identity.0)));
+        images.sort_unstable_by_key(|image| Reverse((image.stamp, image.identity.0)));
         for image in images {
             let Some(softwire) = image.softwire else { continue };
             let (identity, expires) = (image.identity, image.expires);
@@ -295,9 +311,8 @@ impl Leases {
     }
 
     /// Remembers a client's last slot if the client has no lease and its shard has room.
-    fn remember(&self, inside: &Inside) -> bool {
+    fn remember(&self, shard: &mut Shard<'_>, inside: &Inside<'_>) -> bool {
         let Inside { key, at, image } = inside;
-        let mut shard = self.shard_of(*key).lock();
         let place = match shard.find(*key) {
             Some(place) if shard.entry(place).state().is_some() => return false,
             Some(place) => place,
@@ -335,6 +350,8 @@ impl Leases {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use zerocopy::{FromBytes, IntoBytes};
 
     use super::*;
@@ -342,6 +359,7 @@ mod tests {
         bindings::PLACES,
         client::{GrantError, Holding, Standing},
         geometry::PoolSpec,
+        key::SiteId,
         record::{Content, NEVER},
         tests::{
             DECLINE_HOLD, HOLD_DOWN, POOL, START, at, grant, holder, identity, leases, lock, p1,

@@ -12,9 +12,9 @@ use std::{
 use tracing::{info, warn};
 
 use crate::{
-    journal::{LeaseLog, LogError, MemoryLog, RecoveryReport, RingLog},
+    journal::{Adopter, LeaseLog, LogError, MemoryLog, RecoveryReport, RingLog},
     lease::{
-        LeaseError, Leases, Recovered, Settings,
+        LeaseError, Leases, Recovered, Recovery, Settings,
         key::IdentitySecret,
         promise::Watermarks,
         record::{Record, Tuple},
@@ -80,21 +80,34 @@ pub fn open(
     };
     let leases = Leases::new(&compiled.pools, settings)?;
     let (mut log, secret) = open_log(compiled, &leases, options)?;
-    let mut recovery = leases.recover();
-    let mut greatest = Stamp::default();
-    let report = log.recover(&mut |record| {
-        greatest = greatest.max(record.stamp());
-        recovery.adopt(record);
-    })?;
+    let mut adopting = Adopting(leases.recover());
+    let report = log.recover_into(&mut adopting)?;
+    let Adopting(recovery) = adopting;
     for message in report.messages() {
         warn!("{}: {message}", plan.store);
     }
-    let Some(clock) = wait_for_clock(greatest, options.accept_clock, wall, events) else {
+    let Some(clock) = wait_for_clock(recovery.greatest_stamp(), options.accept_clock, wall, events)
+    else {
         return Ok(None);
     };
     let recovered = recovery.finish(clock.now())?;
     tell(compiled, &report, &recovered);
     Ok(Some(Opened { log, leases: Arc::new(leases), secret, clock }))
+}
+
+/// The leases take what the log gives back.
+struct Adopting<'l>(Recovery<'l>);
+
+impl Adopter for Adopting<'_> {
+    fn adopt(&mut self, records: &[Record]) {
+        for record in records {
+            self.0.adopt(record);
+        }
+    }
+
+    fn begin_anew(&mut self) {
+        self.0.begin_anew();
+    }
 }
 
 fn open_log(
