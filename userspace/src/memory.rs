@@ -50,6 +50,24 @@ fn advise_huge_pages<T>(room: &mut [MaybeUninit<T>]) {
     unsafe { libc::madvise(first.wrapping_add(before).cast(), octets, libc::MADV_HUGEPAGE) };
 }
 
+/// Gives memory back to the system that was used and is free again. Takes a few milliseconds.
+///
+/// The allocator keeps such memory for what may come. After a start nothing as large comes any more.
+pub(crate) fn give_back() {
+    // The allocator of the program; the tests may have another, and then it has nothing.
+    #[cfg(not(miri))]
+    {
+        use mimalloc as _;
+
+        unsafe extern "C" {
+            /// <https://microsoft.github.io/mimalloc/group__extended.html>
+            fn mi_collect(force: bool);
+        }
+        // SAFETY: any thread may call it at any time; memory in use stays where it is.
+        unsafe { mi_collect(true) };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,9 +12,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("lease", &["memory", "sync", "wire"]),
     ("engine", &["lease", "wire"]),
-    ("journal", &["lease", "sync"]),
+    ("journal", &["lease", "memory", "sync"]),
     ("net", &["wire"]),
-    ("server", &["engine", "journal", "lease", "net", "wire"]),
+    ("server", &["engine", "journal", "lease", "memory", "net", "wire"]),
     ("client", &["net", "wire"]),
 ];
 

@@ -3,10 +3,16 @@
 //! One of these is kept for each lease, so it is small: many little tables of 20 octets a tuple, each between seven
 //! tenths and nine tenths full, and each growing alone, which is a matter of microseconds.
 
-use crate::lease::{
-    record::Record,
-    rules::{Rule, holds},
+use crate::{
+    lease::{
+        record::Record,
+        rules::{Rule, holds},
+    },
+    memory::prefetch,
 };
+
+/// Records that are approached together: while one is noted, the next are on their way from memory.
+const GROUP: usize = 32;
 
 /// Tuples that a little table has when there are as many as were expected.
 const TUPLES_PER_TABLE: usize = 256;
@@ -155,6 +161,25 @@ impl Newest {
         } else {
             table.insert(new);
             self.tuples += 1;
+        }
+    }
+
+    /// Takes notice of all records of a batch.
+    pub(super) fn note_all(&mut self, records: &[Record], sequence: u64) {
+        for group in records.chunks(GROUP) {
+            for record in group {
+                prefetch(&self.tables[self.table(&Entry::new(record, sequence))]);
+            }
+            for record in group {
+                let entry = Entry::new(record, sequence);
+                let places = &self.tables[self.table(&entry)].places;
+                if let Some(home) = places.get(entry.home(places.len())) {
+                    prefetch(home);
+                }
+            }
+            for record in group {
+                self.note(record, sequence);
+            }
         }
     }
 

@@ -281,9 +281,7 @@ struct Noting<'a> {
 
 impl Visitor for Noting<'_> {
     fn visit(&mut self, records: &[Record], sequence: u64) {
-        for record in records {
-            self.newest.note(record, sequence);
-        }
+        self.newest.note_all(records, sequence);
         self.adopter.adopt(records);
     }
 

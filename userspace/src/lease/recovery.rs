@@ -5,21 +5,23 @@
 
 use std::{cmp::Reverse, hint::black_box, ops::Range};
 
+pub use super::images::OutsideLease;
 use super::{
     LeaseError, Leases,
     bindings::Shard,
     entry::Resting,
     images::{ByShard, Image, Images},
-    key::{BindingKey, ClientIdentity},
+    key::BindingKey,
     pools::Location,
     promise::Promise,
-    record::{Record, State, Tuple, lasts},
+    record::{Record, State, lasts},
     rules::{Rule, holds},
     sites::Stake,
     softwires::Owner,
     stamp::{Now, Stamp},
     stock::Outside,
 };
+use crate::memory::prefetch;
 
 /// Images that one thread restores sooner than two would have begun.
 const WORTH_A_THREAD: usize = 50_000;
@@ -30,19 +32,6 @@ struct Inside<'i> {
     key: BindingKey,
     at: Location,
     image: &'i Image,
-}
-
-/// A lease that no pool can serve any more. It stays in the log and its ports are nobody's until it is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutsideLease {
-    /// What was leased.
-    pub tuple: Tuple,
-    /// To whom.
-    pub identity: ClientIdentity,
-    /// What became of it.
-    pub state: State,
-    /// When it is over, its hold-down included, in seconds since the epoch.
-    pub until: u32,
 }
 
 /// What was read back.
@@ -79,12 +68,16 @@ impl<'l> Recovery<'l> {
 
     /// Takes a record into account; the order does not matter.
     pub fn adopt(&mut self, record: &Record) {
-        let Some(image) = Image::of(record) else {
-            self.recovered.unknown += 1;
-            return;
-        };
-        self.recovered.greatest_stamp = self.recovered.greatest_stamp.max(image.stamp);
-        self.images.take_in(image);
+        self.adopt_all(std::slice::from_ref(record));
+    }
+
+    /// Takes records into account.
+    pub fn adopt_all(&mut self, records: &[Record]) {
+        let Self { images, recovered, .. } = self;
+        images.take_in(records, |image| match image {
+            Some(image) => recovered.greatest_stamp = recovered.greatest_stamp.max(image.stamp),
+            None => recovered.unknown += 1,
+        });
     }
 
     /// The greatest stamp of all records so far.
@@ -181,10 +174,14 @@ impl Leases {
             inside.clear();
             past.clear();
             let numbers = by_shard.shard(number).iter();
+            for &number in numbers.clone() {
+                prefetch(images.get(number));
+                prefetch(&images.get(number).tuple);
+            }
             inside.extend(numbers.filter_map(|&number| {
                 let image = images.get(number);
                 let (key, at) = self.inside(image)?;
-                // Many such reads are under way at once; what follows would wait for one after the other.
+                // Many such reads are under way at once; later ones would wait for each other.
                 black_box(self.stock().last_stamp(at));
                 Some(Inside { key, at, image })
             }));
@@ -350,8 +347,6 @@ impl Leases {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv6Addr;
-
     use zerocopy::{FromBytes, IntoBytes};
 
     use super::*;
@@ -360,7 +355,7 @@ mod tests {
         client::{GrantError, Holding, Standing},
         geometry::PoolSpec,
         key::SiteId,
-        record::{Content, NEVER},
+        record::{Content, NEVER, Tuple},
         tests::{
             DECLINE_HOLD, HOLD_DOWN, POOL, START, at, grant, holder, identity, leases, lock, p1,
             promise, settings, shared, slot,

@@ -21,6 +21,7 @@ use crate::{
         recovery::OutsideLease,
         stamp::{Now, Stamp},
     },
+    memory::give_back,
     wire::identity::ClientIdentifier,
 };
 
@@ -91,6 +92,8 @@ pub fn open(
         return Ok(None);
     };
     let recovered = recovery.finish(clock.now())?;
+    // What recovery needed is as much as the leases themselves.
+    give_back();
     tell(compiled, &report, &recovered);
     Ok(Some(Opened { log, leases: Arc::new(leases), secret, clock }))
 }
@@ -100,9 +103,7 @@ struct Adopting<'l>(Recovery<'l>);
 
 impl Adopter for Adopting<'_> {
     fn adopt(&mut self, records: &[Record]) {
-        for record in records {
-            self.0.adopt(record);
-        }
+        self.0.adopt_all(records);
     }
 
     fn begin_anew(&mut self) {
