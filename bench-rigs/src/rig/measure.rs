@@ -224,20 +224,20 @@ pub fn latency(who: Who, window: usize, seconds: f64) -> Result<Vec<Measured>> {
     let all = clients_for(who, PEAK.as_secs_f64() + seconds / 2.0);
     let mut scene = Scene::set(who, all, Pace::Closed { window }, TRIES)?;
     let idle = Pace::Open { rate: IDLE_RATE, spacing: Spacing::Poisson };
-    let (idle, _) = scene.run(Work::New, idle, PEAK)?;
+    let (idle, idle_spent) = scene.run(Work::New, idle, PEAK)?;
     let peak = scene.peak(window)?;
     let before = disk::sync_time(scene.folder.path(), DISK)?;
     let half = Pace::Open { rate: peak / 2.0, spacing: Spacing::Poisson };
     let (busy, spent) = scene.run(Work::New, half, Duration::from_secs_f64(seconds))?;
     let after = disk::sync_time(scene.folder.path(), DISK)?;
     scene.end()?;
-    let figures = |report, peak| {
+    let figures = |report, spent| {
         let mut figures = exchange_figures(report, spent);
         add_sync(&mut figures, before, after);
         figures.insert("peak".to_owned(), peak);
         figures
     };
-    Ok(vec![("half", figures(&busy, peak)), ("idle", figures(&idle, peak))])
+    Ok(vec![("half", figures(&busy, spent)), ("idle", figures(&idle, idle_spent))])
 }
 
 fn add_sync(figures: &mut Figures, before: SyncTime, after: SyncTime) {
@@ -268,6 +268,8 @@ pub fn overload(who: Who, window: usize, seconds: f64) -> Result<Vec<Measured>> 
         ("offered", number(report.started) / offering),
         ("kept_share", completed / peak),
         ("offered_share", number(report.started) / offering / peak),
+        // It was busy while it offered, and idle while it waited for what was lost.
+        ("generator_busy", report.generator_busy_share * report.seconds / offering),
         ("resident_before", before.resident),
         ("resident_after", after.resident),
     ];

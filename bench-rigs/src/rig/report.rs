@@ -262,6 +262,7 @@ impl Run {
                 mib("resident_before"),
                 mib("resident_after"),
                 self.single(of, "p99_us", Unit::Milliseconds),
+                self.single(of, "generator_busy", Unit::Percent),
             ]
         });
         let heads = [
@@ -273,6 +274,7 @@ impl Run {
             "RSS before",
             "RSS after",
             "p99 of those",
+            "generator busy",
         ];
         table(text, &heads, rows);
     }

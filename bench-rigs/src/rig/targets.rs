@@ -193,13 +193,16 @@ impl Draft {
 
 /// Why turns do not count as a server's own rate, if some do not.
 pub fn reservation(turns: &Turns, of: Of<'_>) -> Option<String> {
-    let (mut all, mut idle, mut limited) = (0, 0, 0);
+    let (mut all, mut good, mut idle, mut limited) = (0, 0, 0, 0);
     for turn in turns.of(of) {
-        let figure = |name: &str| turn.figures.get(name).copied();
+        let below =
+            |name: &str, least| turn.figures.get(name).is_some_and(|&figure| figure < least);
+        let is_idle = below("busy_share", BUSY_SHARE_MIN);
+        let is_limited = below("generator_margin", GENERATOR_MARGIN_MIN);
         all += 1;
-        idle += u32::from(figure("busy_share").is_some_and(|share| share < BUSY_SHARE_MIN));
-        let margin = figure("generator_margin");
-        limited += u32::from(margin.is_some_and(|margin| margin < GENERATOR_MARGIN_MIN));
+        good += u32::from(!is_idle && !is_limited);
+        idle += u32::from(is_idle);
+        limited += u32::from(is_limited);
     }
     let mut reasons = Vec::new();
     if idle > 0 {
@@ -216,7 +219,11 @@ pub fn reservation(turns: &Turns, of: Of<'_>) -> Option<String> {
              (median {margin:.2} ×)"
         ));
     }
-    (!reasons.is_empty()).then(|| format!("does not count: {}", reasons.join("; ")))
+    let verdict = match good {
+        0 => "does not count".to_owned(),
+        _ => format!("{good} of {all} turns count"),
+    };
+    (!reasons.is_empty()).then(|| format!("{verdict}: {}", reasons.join("; ")))
 }
 
 /// `what` with its figures, or nothing where nothing was measured.
@@ -278,7 +285,7 @@ fn rate(turns: &Turns) -> Vec<Line> {
     )
     .judge(of_kea);
     third.peer = beside("Kea", shown(dora(KEA)));
-    third.reservation = reservation(turns, dora(KEA)).map(|reason| format!("Kea's rate {reason}"));
+    third.reservation = reservation(turns, dora(KEA)).map(|reason| format!("Kea's: {reason}"));
     vec![first, second, third]
 }
 
@@ -524,6 +531,19 @@ fn kea_restart(turns: &Turns) -> String {
     })
 }
 
+/// Why an overload does not count: it was none, or it was the generator's.
+fn overload_reservation(turns: &Turns, of: Of<'_>) -> Option<String> {
+    let offered = turns.median(of, "offered_share")?;
+    let busy = turns.median(of, "generator_busy")?;
+    (offered < 1.9 || busy > BUSY_SHARE_MIN).then(|| {
+        format!(
+            "does not count: {:.0} % of the peak was offered, by a generator that was {:.0} % busy",
+            100.0 * offered,
+            100.0 * busy.min(1.0)
+        )
+    })
+}
+
 /// What is left of the peak under twice the peak.
 fn overload(turns: &Turns) -> Vec<Line> {
     let double = |server| Of("overload", server, "double");
@@ -545,6 +565,7 @@ fn overload(turns: &Turns) -> Vec<Line> {
     .judge(turns.spread(double(OURS), "kept_share"));
     kept.peer = beside("Kea", shown(KEA, "kept_share"));
     kept.ceiling = beside("of the peak, offered", shown(OURS, "offered_share"));
+    kept.reservation = overload_reservation(turns, double(OURS));
     let growth = turns.paired(
         (double(OURS), "resident_after"),
         (double(OURS), "resident_before"),

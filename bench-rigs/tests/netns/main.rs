@@ -10,6 +10,7 @@ mod home;
 mod hostile;
 mod information;
 mod load;
+mod measuring;
 mod neighbours;
 mod operation;
 mod relays;

@@ -54,8 +54,21 @@ fn a_rate_that_is_not_the_servers_own_is_told() {
     assert_eq!(reservation(&good, of), None);
     let idle = Turns(vec![turn(OURS, "new", &figures(0.9, 1.4))]);
     assert!(reservation(&idle, of).unwrap().contains("median 90 %"));
+    let both = Turns([good.0.clone(), idle.0].concat());
+    assert!(reservation(&both, of).unwrap().starts_with("1 of 2 turns count: "));
     let limited = Turns(vec![turn(OURS, "new", &figures(0.99, 1.1))]);
     assert!(reservation(&limited, of).unwrap().contains("1 of 1 turns (median 1.10 ×)"));
+}
+
+#[test]
+fn an_overload_that_was_the_generators_does_not_count() {
+    let of = Of("dora", OURS, "double");
+    let turns = |offered, busy| {
+        Turns(vec![turn(OURS, "double", &[("offered_share", offered), ("generator_busy", busy)])])
+    };
+    assert_eq!(overload_reservation(&turns(2.0, 0.8), of), None);
+    assert!(overload_reservation(&turns(1.7, 0.8), of).unwrap().contains("170 %"));
+    assert!(overload_reservation(&turns(2.0, 1.0), of).unwrap().contains("100 % busy"));
 }
 
 #[test]
