@@ -96,7 +96,8 @@ impl Population {
     /// If so many clients do not fit into 10.0.0.0/8.
     pub fn new(clients: u32) -> Population {
         let visitors = (clients / 8).clamp(1 << 10, 1 << 17);
-        let room = clients + visitors;
+        // A visitor who is forgotten declines: its slot rests in a place beside that of its entry until the sweep.
+        let room = clients + 2 * visitors;
         let watermarks = Arc::new(Watermarks::new(usize::from(LANES)));
         let settings = Settings {
             capacity: room as usize,
