@@ -4,7 +4,7 @@
 #   make demo          a hundred clients share an address, through XDP and over a crash: a story of two minutes
 #   make conformance   each case of the protocol's checklist, against engine, daemon and client: the matrix
 #   make crash N=50    N kills under load; nothing that was acknowledged may be lost
-#   make bench         how long a piece takes: 10 minutes, with QUICK=1 two
+#   make bench         how long a piece takes; with QUICK=1 a quick look
 #   make bench-compare BASE=commit    which pieces have become slower since then
 #   make rig           how fast the server is, next to Kea and to what the machine can do: docs/PERFORMANCE.md;
 #                      QUICK=1 takes less than eight minutes, SCENARIO=dora is one part of it
