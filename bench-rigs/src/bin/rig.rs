@@ -67,7 +67,9 @@ struct Arguments {
 
 fn bench_program(text: &str) -> Result<(String, PathBuf), String> {
     let (name, path) = text.split_once('=').ok_or("expected NAME=PATH")?;
-    Ok((name.to_owned(), PathBuf::from(path)))
+    // The benches run in another folder than this one.
+    let path = std::path::absolute(path).map_err(|error| format!("{path}: {error}"))?;
+    Ok((name.to_owned(), path))
 }
 
 fn main() -> anyhow::Result<()> {
