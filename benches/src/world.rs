@@ -9,7 +9,7 @@ use portlease::{
     engine::{
         Engine, Reading, Verdict,
         options::OptionSet,
-        policy::{BindSource, Link, Match, Policy, Prefer, PsidChoice, SitePolicy, Times},
+        policy::{Link, Match, Policy, Prefer, Times},
     },
     lease::{
         promise::{LaneId, Promise},
@@ -311,42 +311,20 @@ fn answer_burst(
 }
 
 fn policy() -> Policy {
-    Policy {
-        server_id: SERVER_ID,
-        other_server_ids: Vec::new(),
-        authoritative: false,
-        times: Times {
-            lease_seconds: LEASE_SECONDS,
-            lease_seconds_max: LEASE_SECONDS,
-            offer_hold_seconds: 60,
-            hold_down_seconds: 120,
-            decline_hold_seconds: DECLINE_HOLD_SECONDS,
-            early_renewal_percent: 10,
-        },
-        links: vec![Link {
-            name: "link".to_owned(),
-            shared: vec![POOL],
-            full: Vec::new(),
-            prefer: Prefer::Shared,
-            options: OptionSet::default(),
-        }],
-        matches: vec![(Match::default(), LINK)],
-        pool_options: Vec::new(),
-        reservations: Vec::new(),
-        reservation_options: Vec::new(),
-        extend_leases: true,
-        answer_inform_without_159: false,
-        accept_renew_without_159: false,
-        accept_renew_with_50: true,
-        accept_release_without_159: false,
-        bind_source: BindSource::Log,
-        ignore_159: false,
-        psid_choice: PsidChoice::Random,
-        softwire: None,
-        information: None,
-        server_duid: None,
-        sites: SitePolicy::default(),
-        reply_to_source_port: false,
-        pad_to_300: false,
-    }
+    let times = Times {
+        lease_seconds: LEASE_SECONDS,
+        lease_seconds_max: LEASE_SECONDS,
+        offer_hold_seconds: 60,
+        hold_down_seconds: 120,
+        decline_hold_seconds: DECLINE_HOLD_SECONDS,
+        early_renewal_percent: 10,
+    };
+    let link = Link {
+        name: "link".to_owned(),
+        shared: vec![POOL],
+        full: Vec::new(),
+        prefer: Prefer::Shared,
+        options: OptionSet::default(),
+    };
+    Policy::new(SERVER_ID, times, vec![link], vec![(Match::default(), LINK)])
 }

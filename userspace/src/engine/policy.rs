@@ -263,6 +263,40 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// Serves `links`, and decides everything else as a configuration that says nothing of it.
+    pub fn new(
+        server_id: Ipv4Addr,
+        times: Times,
+        links: Vec<Link>,
+        matches: Vec<(Match, LinkId)>,
+    ) -> Policy {
+        Policy {
+            server_id,
+            other_server_ids: Vec::new(),
+            authoritative: false,
+            times,
+            links,
+            matches,
+            pool_options: Vec::new(),
+            reservations: Vec::new(),
+            reservation_options: Vec::new(),
+            extend_leases: true,
+            answer_inform_without_159: false,
+            accept_renew_without_159: false,
+            accept_renew_with_50: true,
+            accept_release_without_159: false,
+            bind_source: BindSource::default(),
+            ignore_159: false,
+            psid_choice: PsidChoice::default(),
+            softwire: None,
+            information: None,
+            server_duid: None,
+            reply_to_source_port: false,
+            sites: SitePolicy::default(),
+            pad_to_300: false,
+        }
+    }
+
     /// Whether a message with this server identifier is for us.
     ///
     /// req-S64 (RFC 2131 §4.1): a server with several addresses accepts any of them.

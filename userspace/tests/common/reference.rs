@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use portlease::{
     engine::{
         options::OptionSet,
-        policy::{BindSource, Link, Match, Policy, Prefer, Prefix, PsidChoice, SitePolicy, Times},
+        policy::{Link, Match, Policy, Prefer, Prefix, Times},
     },
     lease::{geometry::PoolSpec, key::LinkId, pool::PoolId},
 };
@@ -63,43 +63,21 @@ pub fn reference_policy() -> Policy {
         let by_source = Match { source: prefix(link), ..Match::default() };
         [(by_link, LinkId(link - 1)), (by_source, LinkId(link - 1))]
     });
-    Policy {
-        server_id: SERVER_ID,
-        other_server_ids: Vec::new(),
-        authoritative: false,
-        times: Times {
-            lease_seconds: 3600,
-            lease_seconds_max: 86400,
-            offer_hold_seconds: 60,
-            hold_down_seconds: 120,
-            decline_hold_seconds: 86400,
-            early_renewal_percent: 10,
-        },
-        links: vec![
-            link("L1", &[0], &[]),
-            link("L2", &[1], &[]),
-            link("L3", &[], &[2]),
-            link("L4", &[3], &[4]),
-        ],
-        matches: matches.collect(),
-        pool_options: Vec::new(),
-        reservations: Vec::new(),
-        reservation_options: Vec::new(),
-        extend_leases: true,
-        answer_inform_without_159: false,
-        accept_renew_without_159: false,
-        accept_renew_with_50: true,
-        accept_release_without_159: false,
-        bind_source: BindSource::Log,
-        ignore_159: false,
-        psid_choice: PsidChoice::Random,
-        softwire: None,
-        information: None,
-        server_duid: None,
-        sites: SitePolicy::default(),
-        reply_to_source_port: false,
-        pad_to_300: false,
-    }
+    let times = Times {
+        lease_seconds: 3600,
+        lease_seconds_max: 86400,
+        offer_hold_seconds: 60,
+        hold_down_seconds: 120,
+        decline_hold_seconds: 86400,
+        early_renewal_percent: 10,
+    };
+    let links = vec![
+        link("L1", &[0], &[]),
+        link("L2", &[1], &[]),
+        link("L3", &[], &[2]),
+        link("L4", &[3], &[4]),
+    ];
+    Policy::new(SERVER_ID, times, links, matches.collect())
 }
 
 /// `2001:db8:LINK::`

@@ -396,15 +396,9 @@ fn policy(
     let release = [("ignore", false), ("accept", true)];
     let choice = [("random", PsidChoice::Random), ("sequential", PsidChoice::Sequential)];
     Policy {
-        server_id,
         other_server_ids: other_server_ids(file, problems),
         authoritative: file.server.as_ref().is_some_and(|server| server.get_ref().authoritative),
-        times,
-        links: links.links.clone(),
-        matches: links.matches.clone(),
         pool_options: links.pool_options.clone(),
-        reservations: Vec::new(),
-        reservation_options: Vec::new(),
         extend_leases: written.extend_leases.unwrap_or(true),
         answer_inform_without_159: written.answer_inform_without_159,
         accept_renew_without_159: problems.choose(written.renew_without_159.as_ref(), &renew),
@@ -413,12 +407,10 @@ fn policy(
         bind_source: problems.choose(written.bind_source.as_ref(), &bind),
         ignore_159: written.ignore_159,
         psid_choice: problems.choose(written.psid_choice.as_ref(), &choice),
-        softwire: None,
-        information: None,
-        server_duid: None,
         sites: sites(written, problems),
         reply_to_source_port: written.reply_to_source_port,
         pad_to_300: written.pad_to_300,
+        ..Policy::new(server_id, times, links.links.clone(), links.matches.clone())
     }
 }
 
