@@ -1,15 +1,36 @@
 //! Clocks around the piece that is measured, and around several threads of it.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// How long `work` takes.
 pub fn timed(work: impl FnOnce()) -> Duration {
     let start = Instant::now();
     work();
     start.elapsed()
+}
+
+/// A clock that some work is timed by; only differences count.
+pub type Clock = fn() -> Duration;
+
+/// The time that passes.
+pub fn passing() -> Duration {
+    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    BEGIN.elapsed()
+}
+
+/// The time for which this thread has had a processor: whatever else the machine does is not in it.
+pub fn working() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::from_secs(seconds) + Duration::from_nanos(time.tv_nsec.unsigned_abs())
 }
 
 /// Where threads wait for each other without sleeping, so that they go on at the same moment.

@@ -3,7 +3,7 @@
 //! Messages are written before the clock starts and come from all clients in turn, so that what is measured is the
 //! engine on packets that are in the cache and on leases that are not.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use portlease::{
     engine::{
@@ -22,6 +22,7 @@ use crate::{
     BURST, LEASE_SECONDS, START,
     message::{self, MESSAGE_MAX, SERVER_ID, Wish},
     population::{DECLINE_HOLD_SECONDS, LINK, POOL, Population, SECRET, SOURCE, identity},
+    timing::{Clock, passing},
 };
 
 /// An engine with one link and one pool of shared addresses.
@@ -80,6 +81,7 @@ pub struct Worker<'w> {
     glance: u64,
     /// Visitors that have come.
     visits: u32,
+    clock: Clock,
 }
 
 impl<'w> Worker<'w> {
@@ -117,7 +119,24 @@ impl<'w> Worker<'w> {
             turn: 0,
             glance: 0,
             visits: 0,
+            clock: passing,
         }
+    }
+
+    /// The same worker, whose answers are timed by `clock`.
+    #[must_use]
+    pub fn timed_by(self, clock: Clock) -> Self {
+        Worker { clock, ..self }
+    }
+
+    /// The time at which the next messages come.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+
+    /// Lets so much time pass in which nobody says anything.
+    pub fn wait(&mut self, seconds: u32) {
+        self.now.0 += u64::from(seconds) * 1000;
     }
 
     fn mine(&self) -> u64 {
@@ -218,7 +237,8 @@ impl<'w> Worker<'w> {
     }
 
     fn visitors(&self) -> u32 {
-        self.world.population.visitors / self.workers
+        // No burst but a full one.
+        self.world.population.visitors / self.workers / BURST_CLIENTS * BURST_CLIENTS
     }
 
     /// Forgets all visitors.
@@ -258,15 +278,18 @@ impl<'w> Worker<'w> {
     /// its end. The time of that.
     fn answer(&mut self, expected: usize) -> Duration {
         let mut promised = 0;
-        let start = Instant::now();
+        let start = (self.clock)();
         for burst in &mut self.bursts {
             promised += answer_burst(self.world, self.number, &mut self.sequence, self.now, burst);
         }
-        let time = start.elapsed();
+        let time = (self.clock)() - start;
         assert_eq!(promised, expected, "messages that led to a record");
         time
     }
 }
+
+/// Clients of a burst, all of which are new.
+const BURST_CLIENTS: u32 = BURST as u32;
 
 /// Half of a lease.
 const HALF_MILLISECONDS: u64 = LEASE_SECONDS as u64 * 500;
