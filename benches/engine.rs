@@ -1,7 +1,9 @@
 //! How long a decision takes, octets in to octets out: by message, by number of leases, on one and two cores.
 //!
 //! In bursts, as the server's workers do it, and in whole ones: what is asked of memory for one message comes while
-//! others are worked on, so one message alone takes two or three times as long as one of many. All records are durable at once: what a disk costs is the journal's bench.
+//! others are worked on, so one message alone takes two or three times as long as one of many.
+//!
+//! All records are durable at once: what a disk costs is the journal's bench.
 
 use std::{cell::LazyCell, time::Duration};
 

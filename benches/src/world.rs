@@ -12,6 +12,7 @@ use portlease::{
         policy::{Link, Match, Policy, Prefer, Times},
     },
     lease::{
+        client::Records,
         promise::{LaneId, Promise},
         stamp::Now,
     },
@@ -237,8 +238,9 @@ impl<'w> Worker<'w> {
     }
 
     fn visitors(&self) -> u32 {
+        let visitors = self.world.population.visitors / self.workers;
         // No burst but a full one.
-        self.world.population.visitors / self.workers / BURST_CLIENTS * BURST_CLIENTS
+        visitors - visitors % u32::try_from(BURST).unwrap_or(1)
     }
 
     /// Forgets all visitors.
@@ -282,14 +284,11 @@ impl<'w> Worker<'w> {
         for burst in &mut self.bursts {
             promised += answer_burst(self.world, self.number, &mut self.sequence, self.now, burst);
         }
-        let time = (self.clock)() - start;
+        let time = (self.clock)().saturating_sub(start);
         assert_eq!(promised, expected, "messages that led to a record");
         time
     }
 }
-
-/// Clients of a burst, all of which are new.
-const BURST_CLIENTS: u32 = BURST as u32;
 
 /// Half of a lease.
 const HALF_MILLISECONDS: u64 = LEASE_SECONDS as u64 * 500;
@@ -315,10 +314,10 @@ fn answer_burst(
     for reading in readings.iter().flatten() {
         world.engine.approach(reading);
     }
-    let mut promised = 0;
+    let (mut promised, mut records) = (0, Records::default());
     for (reading, out) in readings.iter().flatten().zip(&mut burst.replies) {
         let promise = Promise { lane, sequence: *sequence };
-        let reply = match world.engine.decide(now, reading, promise, out) {
+        let reply = match world.engine.decide(now, reading, promise, &mut records, out) {
             Verdict::Ignore(reason) => panic!("ignored: {reason:?}"),
             Verdict::Reply(reply) => Some(reply),
             Verdict::Promise { records, reply } => {

@@ -13,6 +13,7 @@ use engine::step;
 use portlease::{
     engine::{Reading, Verdict},
     lease::{
+        client::Records,
         promise::{LaneId, Promise},
         record::Record,
     },
@@ -132,15 +133,21 @@ fn answers(server: &Server, payloads: &[(Vec<u8>, u16)], in_steps: bool) -> Vec<
     let mut answer = |(datagram, reading): (&Datagram<'_>, &Reading<'_>)| {
         let mut out = [0; 1500];
         let promise = Promise { lane: LaneId(0), sequence };
+        let mut room = Records::default();
+        let answered;
         let verdict = if in_steps {
-            engine.decide(server.now, reading, promise, &mut out)
+            engine.decide(server.now, reading, promise, &mut room, &mut out)
         } else {
-            engine.answer(server.now, datagram, promise, &mut out)
+            answered = engine.answer(server.now, datagram, promise, &mut out);
+            match &answered {
+                Verdict::Promise { records, .. } => answered.with(&records[..]),
+                Verdict::Ignore(_) | Verdict::Reply(_) => answered.with(&[][..]),
+            }
         };
-        let (records, reply): (&[Record], _) = match &verdict {
+        let (records, reply): (&[Record], _) = match verdict {
             Verdict::Ignore(_) => (&[], None),
-            Verdict::Reply(reply) => (&[], Some(*reply)),
-            Verdict::Promise { records, reply } => (records, *reply),
+            Verdict::Reply(reply) => (&[], Some(reply)),
+            Verdict::Promise { records, reply } => (records, reply),
         };
         sequence += records.len() as u64;
         let length = reply.map_or(0, |reply| reply.length);

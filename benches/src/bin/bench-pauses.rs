@@ -91,7 +91,7 @@ impl Sweeper<'_> {
             leases.sweep(self.next, self.worker.now());
             self.next = (self.next + 1) % leases.shards();
         }
-        (self.clock)() - start
+        (self.clock)().saturating_sub(start)
     }
 
     /// Turns of a day: half of the messages extend leases, the others are of new clients.

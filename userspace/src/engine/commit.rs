@@ -3,7 +3,7 @@
 use std::net::Ipv6Addr;
 
 use super::{
-    Engine, Verdict,
+    Decided, Engine, Room, Verdict,
     exchange::Exchange,
     objection::{Objection, nak},
     policy::SoftwireConflict,
@@ -40,27 +40,30 @@ pub(super) fn commit(
     exchange: &Exchange<'_>,
     client: &mut Client<'_>,
     at: Location,
-    out: &mut [u8],
-) -> Result<Verdict, Reason> {
+    room: &mut Room<'_>,
+) -> Decided {
     if client.is_barred_from(at) {
-        return nak(engine, exchange, Objection::Taken, out);
+        return nak(engine, exchange, Objection::Taken, room.octets);
     }
     for _ in 0..ATTEMPTS {
         let softwire = softwire(engine, exchange, client);
         match softwire {
-            Softwire::Refused => return nak(engine, exchange, Objection::SoftwireTaken, out),
+            Softwire::Refused => {
+                return nak(engine, exchange, Objection::SoftwireTaken, room.octets);
+            }
             Softwire::Dropped => break,
             Softwire::New(_) | Softwire::Kept(_) => {}
         }
-        match grant(engine, exchange, client, at, &softwire, out)? {
+        let objection = match grant(engine, exchange, client, at, &softwire, room)? {
             Ok(verdict) => return Ok(verdict),
-            Err(GrantError::SoftwireTaken) => {}
+            Err(GrantError::SoftwireTaken) => continue,
             // req-S67 (RFC 2131 §3.1): what is requested cannot be satisfied.
-            Err(GrantError::Taken) => return nak(engine, exchange, Objection::Taken, out),
-            Err(GrantError::SiteFull) => return nak(engine, exchange, Objection::SiteFull, out),
+            Err(GrantError::Taken) => Objection::Taken,
+            Err(GrantError::SiteFull) => Objection::SiteFull,
             Err(GrantError::TableFull) => return Err(Refusal::TableFull.into()),
             Err(GrantError::Crowded) => return Err(Refusal::MovesExhausted.into()),
-        }
+        };
+        return nak(engine, exchange, objection, room.octets);
     }
     Err(Refusal::SaddrConflict.into())
 }
@@ -109,8 +112,8 @@ fn grant(
     client: &mut Client<'_>,
     at: Location,
     softwire: &Softwire,
-    out: &mut [u8],
-) -> Result<Result<Verdict, GrantError>, Reason> {
+    room: &mut Room<'_>,
+) -> Result<Result<Verdict<()>, GrantError>, Reason> {
     let tuple = engine.leases.pools().tuple_of(at);
     let term = Term::of(engine, exchange, client, at);
     let (new, told) = match *softwire {
@@ -120,15 +123,16 @@ fn grant(
     };
     // req-S91 (RFC 8539 §8): every ACK of a lease that has one bears it.
     let terms = Terms { pool: at.pool, tuple, seconds: term.seconds, softwire: told };
-    let reply = reply::lease(&engine.policy, exchange, MessageType::Ack, terms, out)?;
+    let reply = reply::lease(&engine.policy, exchange, MessageType::Ack, terms, room.octets)?;
     if term.is_recorded && new.is_none() {
         return Ok(Ok(Verdict::Reply(reply)));
     }
     // req-S65 (RFC 2131 §3.1): the reply waits until the record of the binding is durable.
     // req-S90 (RFC 8539 §8): it is stored with the lease, and recorded with it.
     let holder = Holder { softwire: new, ..exchange.holder() };
-    let granted = client.grant(at, term.expires, &holder, exchange.promise, exchange.now);
-    Ok(granted.map(|granted| Verdict::Promise { records: granted.records, reply: Some(reply) }))
+    let (promise, now) = (exchange.promise, exchange.now);
+    let granted = client.grant_into(at, term.expires, &holder, promise, now, room.records);
+    Ok(granted.map(|_| Verdict::Promise { records: (), reply: Some(reply) }))
 }
 
 /// How long a lease is.

@@ -6,21 +6,21 @@
 use std::net::Ipv4Addr;
 
 use super::{
-    Engine, Verdict,
+    Decided, Engine, Room, Verdict,
     exchange::Exchange,
-    reason::{Reason, Refusal},
+    reason::Refusal,
     request::{Named, named},
 };
 use crate::lease::{
     client::{Client, Holding, QuarantineError, Standing},
-    pools::Location,
+    pools::{Location, Pools},
     stamp::Now,
 };
 
 /// Never a reply. A DECLINE carries no parameter request list (RFC 2131 Table 5), so none is asked for.
 ///
 /// req-S73 (RFC 2131 §4.3.3): the tuple is nobody's until the decline-hold is over, and the operator hears of it.
-pub(super) fn answer(engine: &Engine, exchange: &Exchange<'_>) -> Result<Verdict, Reason> {
+pub(super) fn answer(engine: &Engine, exchange: &Exchange<'_>, room: &mut Room<'_>) -> Decided {
     if !engine.policy.is_server_id(exchange.message.server_id()) {
         return Err(Refusal::NotOurServerId.into());
     }
@@ -29,9 +29,9 @@ pub(super) fn answer(engine: &Engine, exchange: &Exchange<'_>) -> Result<Verdict
     let pool = pools.locate(address).ok_or(Refusal::NotOurAddress)?;
     let link = pools.link_of(pool);
     let mut client = engine.lock(exchange, link);
-    let at = match named(pools, exchange, address) {
+    let at = match named(pools, exchange, Some(pool), address) {
         Named::Slot(at) => Some(at),
-        Named::Bare => only_one(&client, address, exchange.now),
+        Named::Bare => only_one(pools, &client, address, exchange.now),
         Named::Invalid => return Err(Refusal::BadPortParams.into()),
         Named::NoSlot | Named::Elsewhere => None,
     };
@@ -43,7 +43,10 @@ pub(super) fn answer(engine: &Engine, exchange: &Exchange<'_>) -> Result<Verdict
         return Err(Refusal::RateLimit.into());
     }
     match client.quarantine(at, &exchange.holder(), exchange.promise, exchange.now) {
-        Ok(record) => Ok(Verdict::Promise { records: record.into(), reply: None }),
+        Ok(record) => {
+            *room.records = record.into();
+            Ok(Verdict::Promise { records: (), reply: None })
+        }
         Err(QuarantineError::NotHeld) => Err(Refusal::DeclineMismatch.into()),
         Err(QuarantineError::Crowded) => Err(Refusal::RateLimit.into()),
         Err(QuarantineError::TableFull) => Err(Refusal::TableFull.into()),
@@ -51,9 +54,9 @@ pub(super) fn answer(engine: &Engine, exchange: &Exchange<'_>) -> Result<Verdict
 }
 
 /// What the client has at `address`, a lease or an offer, if that is only one thing.
-fn only_one(client: &Client<'_>, address: Ipv4Addr, now: Now) -> Option<Location> {
+fn only_one(pools: &Pools, client: &Client<'_>, address: Ipv4Addr, now: Now) -> Option<Location> {
     let leased = client.binding(now).filter(|binding| binding.holding == Holding::Active);
-    let leased = leased.filter(|binding| binding.tuple.address == address);
+    let leased = leased.filter(|binding| pools.tuple_of(binding.at).address == address);
     let offered = client.offer(now).filter(|offer| offer.tuple.address == address);
     match (leased.map(|binding| binding.at), offered.map(|offer| offer.at)) {
         (Some(leased), Some(offered)) => (leased == offered).then_some(leased),

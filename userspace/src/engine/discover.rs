@@ -1,10 +1,10 @@
 //! DHCPDISCOVER: which tuple to offer (RFC 7618 §8, RFC 2131 §4.3.1).
 
 use super::{
-    Engine, Verdict,
+    Decided, Engine, Verdict,
     exchange::Exchange,
     policy::{Link, Prefer, PsidChoice},
-    reason::{Reason, Refusal},
+    reason::Refusal,
     reply::{self, Terms},
     times::{self, LEASE_SECONDS_MIN},
 };
@@ -20,11 +20,7 @@ use crate::{
 
 // req-S31 (RFC 7618 §6): an OFFER of a shared address bears one of its sets that is free.
 // req-S79 (RFC 2131 §2.2): nothing is probed; who answers at a shared address is another of its clients.
-pub(super) fn answer(
-    engine: &Engine,
-    exchange: &Exchange<'_>,
-    out: &mut [u8],
-) -> Result<Verdict, Reason> {
+pub(super) fn answer(engine: &Engine, exchange: &Exchange<'_>, out: &mut [u8]) -> Decided {
     let link = engine.link(exchange.link);
     let usable = Usable::of(engine, exchange, link)?;
     let mut client = engine.lock(exchange, exchange.link);

@@ -1,11 +1,7 @@
 //! DHCPINFORM: a client that has its address otherwise asks for options only (RFC 2131 §3.4, §4.3.5).
 
 use super::{
-    Engine, Verdict,
-    exchange::Exchange,
-    options::OptionSet,
-    reason::{Reason, Refusal},
-    reply,
+    Decided, Engine, Verdict, exchange::Exchange, options::OptionSet, reason::Refusal, reply,
 };
 use crate::lease::record::Tuple;
 
@@ -13,11 +9,7 @@ use crate::lease::record::Tuple;
 ///
 /// req-S44 (RFC 7618 §8.1): where only shared addresses are, a list without option 159 is discarded, unless the
 /// policy wants it answered.
-pub(super) fn answer(
-    engine: &Engine,
-    exchange: &Exchange<'_>,
-    out: &mut [u8],
-) -> Result<Verdict, Reason> {
+pub(super) fn answer(engine: &Engine, exchange: &Exchange<'_>, out: &mut [u8]) -> Decided {
     let shared_only = engine.link(exchange.link).full.is_empty();
     let answered = exchange.is_capable() || engine.policy.answer_inform_without_159;
     if shared_only && !answered {

@@ -7,10 +7,10 @@
 use std::net::Ipv6Addr;
 
 use super::{
-    Engine, Verdict,
+    Decided, Engine, Verdict,
     exchange::attachment,
     policy::{Information, Policy},
-    reason::{Reason, Refusal},
+    reason::Refusal,
     remark::{Remark, Remarks},
     reply::{self, Reply, ReplyKind},
 };
@@ -106,7 +106,7 @@ pub(super) fn answer(
     datagram: &Datagram<'_>,
     request: &InformationRequest<'_>,
     out: &mut [u8],
-) -> Result<Verdict, Reason> {
+) -> Decided {
     let service = engine.information.as_ref().ok_or(Refusal::InformationOff)?;
     // req-S19 (RFC 9915 §16): of what clients may say, only DHCPv4-queries are taken by unicast.
     if request.relays.is_empty() && !datagram.local.is_multicast() {

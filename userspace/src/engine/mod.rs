@@ -44,7 +44,7 @@ use crate::{
         client::{Client, Records},
         key::{IdentitySecret, LinkId, SiteId},
         promise::Promise,
-        record::Tuple,
+        record::{Record, Tuple},
         stamp::Now,
     },
     wire::{datagram::Datagram, dhcpv4::MessageType, portparams::PortParams},
@@ -55,13 +55,9 @@ pub use self::{
     reply::{Reply, ReplyKind},
 };
 
-/// What becomes of a datagram.
-#[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box for the records would allocate on the hot path"
-)]
-pub enum Verdict {
+/// What becomes of a datagram. `R` are records: as they are, or where they are.
+#[derive(Clone, Copy, Debug)]
+pub enum Verdict<R = Records> {
     /// Nothing is sent. The reason is to be counted.
     Ignore(Reason),
     /// The reply may leave at once: it promises nothing that is not durable already.
@@ -69,10 +65,30 @@ pub enum Verdict {
     /// The records go to the journal, and the reply, if there is one, waits until they are durable.
     Promise {
         /// One record, or two if the client moves from one tuple to another.
-        records: Records,
+        records: R,
         /// The reply that waits. A RELEASE and a DECLINE have none.
         reply: Option<Reply>,
     },
+}
+
+impl<R> Verdict<R> {
+    /// The same verdict with the records `records`, if it has any.
+    pub fn with<S>(self, records: S) -> Verdict<S> {
+        match self {
+            Verdict::Ignore(reason) => Verdict::Ignore(reason),
+            Verdict::Reply(reply) => Verdict::Reply(reply),
+            Verdict::Promise { reply, .. } => Verdict::Promise { records, reply },
+        }
+    }
+}
+
+/// What comes of a message, while its records are where the caller wants them.
+type Decided = Result<Verdict<()>, Reason>;
+
+/// Where an answer is written: the octets of the reply, and what it promises.
+struct Room<'r> {
+    octets: &'r mut [u8],
+    records: &'r mut Records,
 }
 
 /// The server's mind: a policy, the leases, and the secret that identities are hashed with.
@@ -139,26 +155,32 @@ impl Engine {
         promise: Promise,
         out: &mut [u8],
     ) -> Verdict {
-        self.decide(now, &self.read(datagram), promise, out)
+        let mut records = Records::default();
+        let verdict = self.decide(now, &self.read(datagram), promise, &mut records, out).with(());
+        verdict.with(records)
     }
 
-    /// Answers a datagram that has been read, whenever that was.
-    pub fn decide(
+    /// Answers a datagram that has been read, whenever that was. Its records are written to `records`.
+    pub fn decide<'r>(
         &self,
         now: Now,
         reading: &Reading<'_>,
         promise: Promise,
+        records: &'r mut Records,
         out: &mut [u8],
-    ) -> Verdict {
+    ) -> Verdict<&'r [Record]> {
         let datagram = &reading.datagram;
+        let mut room = Room { octets: out, records: &mut *records };
         let decided = match &reading.content {
-            Ok(Content::Query(query)) => self.decide_query(now, datagram, query, promise, out),
+            Ok(Content::Query(query)) => {
+                self.decide_query(now, datagram, query, promise, &mut room)
+            }
             Ok(Content::Information(request)) => {
-                information::answer(self, now, datagram, request, out)
+                information::answer(self, now, datagram, request, room.octets)
             }
             Err(reason) => Err(*reason),
         };
-        decided.unwrap_or_else(Verdict::Ignore)
+        decided.unwrap_or_else(Verdict::Ignore).with(records)
     }
 
     fn decide_query(
@@ -167,8 +189,8 @@ impl Engine {
         datagram: &Datagram<'_>,
         query: &reading::Query<'_>,
         promise: Promise,
-        out: &mut [u8],
-    ) -> Result<Verdict, Reason> {
+        room: &mut Room<'_>,
+    ) -> Decided {
         let message = &query.message;
         let site = if self.counts_sites || message.kind() != MessageType::Discover {
             self.admit(now, &query.attachment, query.link)?
@@ -200,11 +222,11 @@ impl Engine {
             promise,
         };
         match message.kind() {
-            MessageType::Discover => discover::answer(self, &exchange, out),
-            MessageType::Request => request::answer(self, &exchange, out),
-            MessageType::Release => release::answer(self, &exchange),
-            MessageType::Decline => decline::answer(self, &exchange),
-            MessageType::Inform => inform::answer(self, &exchange, out),
+            MessageType::Discover => discover::answer(self, &exchange, room.octets),
+            MessageType::Request => request::answer(self, &exchange, room),
+            MessageType::Release => release::answer(self, &exchange, room),
+            MessageType::Decline => decline::answer(self, &exchange, room),
+            MessageType::Inform => inform::answer(self, &exchange, room.octets),
             MessageType::Offer | MessageType::Ack | MessageType::Nak => {
                 Err(Refusal::ServerMessage.into())
             }

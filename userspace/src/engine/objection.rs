@@ -1,6 +1,6 @@
 //! Why a REQUEST is refused, in the words that the NAK says (RFC 2131 §4.3.1, Table 3: option 56 SHOULD be there).
 
-use super::{Engine, Verdict, exchange::Exchange, reason::Reason, reply};
+use super::{Decided, Engine, Verdict, exchange::Exchange, reply};
 
 /// What is wrong with a REQUEST.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +54,6 @@ pub(super) fn nak(
     exchange: &Exchange<'_>,
     objection: Objection,
     out: &mut [u8],
-) -> Result<Verdict, Reason> {
+) -> Decided {
     Ok(Verdict::Reply(reply::refusal(&engine.policy, exchange, objection, out)?))
 }

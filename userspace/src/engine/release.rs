@@ -1,10 +1,6 @@
 //! DHCPRELEASE: the lease ends now, and the tuple rests for its last holder (RFC 7618 §8, RFC 2131 §4.3.4).
 
-use super::{
-    Engine, Verdict,
-    exchange::Exchange,
-    reason::{Reason, Refusal},
-};
+use super::{Decided, Engine, Room, Verdict, exchange::Exchange, reason::Refusal};
 use crate::{
     lease::{client::Holding, record::Tuple},
     wire::dhcpv4::PortParamsField,
@@ -14,7 +10,7 @@ use crate::{
 ///
 /// req-S40 (RFC 7618 §8): looked up by address and port set, ended if it is this client's, and of
 /// req-S74 (RFC 2131 §4.3.4) remembered for it.
-pub(super) fn answer(engine: &Engine, exchange: &Exchange<'_>) -> Result<Verdict, Reason> {
+pub(super) fn answer(engine: &Engine, exchange: &Exchange<'_>, room: &mut Room<'_>) -> Decided {
     if !engine.policy.is_server_id(exchange.message.server_id()) {
         return Err(Refusal::NotOurServerId.into());
     }
@@ -34,8 +30,10 @@ pub(super) fn answer(engine: &Engine, exchange: &Exchange<'_>) -> Result<Verdict
     let mut client = engine.lock(exchange, pools.link_of(pool));
     let binding = client
         .binding(exchange.now)
-        .filter(|binding| binding.tuple.address == address)
-        .filter(|binding| tuple.is_none_or(|tuple| tuple == binding.tuple))
+        .filter(|binding| {
+            let leased = pools.tuple_of(binding.at);
+            leased.address == address && tuple.is_none_or(|tuple| tuple == leased)
+        })
         .ok_or(Refusal::ReleaseMismatch)?;
     if binding.holding != Holding::Active {
         return Err(Refusal::ReleaseRepeated.into());
@@ -43,5 +41,6 @@ pub(super) fn answer(engine: &Engine, exchange: &Exchange<'_>) -> Result<Verdict
     let record = client
         .release(&exchange.holder(), exchange.promise, exchange.now)
         .ok_or(Refusal::ReleaseRepeated)?;
-    Ok(Verdict::Promise { records: record.into(), reply: None })
+    *room.records = record.into();
+    Ok(Verdict::Promise { records: (), reply: None })
 }

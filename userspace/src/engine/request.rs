@@ -3,12 +3,12 @@
 use std::net::Ipv4Addr;
 
 use super::{
-    Engine, Verdict,
+    Decided, Engine, Room,
     commit::commit,
     exchange::Exchange,
     objection::{Objection, nak},
     policy::BindSource,
-    reason::{Reason, Refusal},
+    reason::Refusal,
     remark::Remark,
     request_state::{RequestState, request_state},
     times,
@@ -17,6 +17,7 @@ use crate::{
     lease::{
         client::{Binding, Client, Holding, Standing},
         key::LinkId,
+        pool::PoolId,
         pools::{Location, Pools},
         record::Tuple,
     },
@@ -33,7 +34,16 @@ enum Decision {
     Silent(Refusal),
 }
 
+/// What the client means: an address, the pool that has it, and what it says of it.
+#[derive(Clone, Copy)]
+struct Meant {
+    address: Ipv4Addr,
+    pool: Option<PoolId>,
+    named: Named,
+}
+
 /// The tuple that the client means: an address, and option 159 where the address is a shared one.
+#[derive(Clone, Copy)]
 pub(super) enum Named {
     /// An address of none of our pools.
     Elsewhere,
@@ -47,45 +57,47 @@ pub(super) enum Named {
     Invalid,
 }
 
-pub(super) fn answer(
-    engine: &Engine,
-    exchange: &Exchange<'_>,
-    out: &mut [u8],
-) -> Result<Verdict, Reason> {
+pub(super) fn answer(engine: &Engine, exchange: &Exchange<'_>, room: &mut Room<'_>) -> Decided {
     let lenient = engine.policy.accept_renew_with_50;
     let state = request_state(exchange.message, exchange.unicast, lenient);
     let state = state.ok_or(Refusal::BadRequest)?;
+    let pools = engine.leases.pools();
+    let (RequestState::Selecting { address, .. }
+    | RequestState::InitReboot { address }
+    | RequestState::Renewing { address }
+    | RequestState::Rebinding { address }) = state;
+    let pool = pools.locate(address);
     let link = match state {
         RequestState::Selecting { .. } | RequestState::InitReboot { .. } => exchange.link,
         // A renewal may come by another path than the lease did: the tuple says where it belongs.
-        RequestState::Renewing { address } | RequestState::Rebinding { address } => {
-            let pools = engine.leases.pools();
-            pools.locate(address).map_or(exchange.link, |pool| pools.link_of(pool))
+        RequestState::Renewing { .. } | RequestState::Rebinding { .. } => {
+            pool.map_or(exchange.link, |pool| pools.link_of(pool))
         }
     };
     let selects = matches!(state, RequestState::Selecting { .. });
+    let meant = Meant { address, pool, named: named(pools, exchange, pool, address) };
     let mut client = engine.lock(exchange, link);
     let decision = match state {
-        RequestState::Selecting { server_id, address } => {
+        RequestState::Selecting { server_id, .. } => {
             if exchange.unicast {
                 exchange.remark(Remark::UnicastSelecting);
             }
-            selecting(engine, exchange, &mut client, server_id, address)
+            selecting(engine, exchange, &mut client, server_id, meant)
         }
-        RequestState::InitReboot { address } => init_reboot(engine, exchange, &client, address),
-        RequestState::Renewing { address } => {
-            extending(engine, exchange, &client, address, Refusal::NotOurAddress.into())
+        RequestState::InitReboot { .. } => init_reboot(engine, exchange, &client, meant),
+        RequestState::Renewing { .. } => {
+            extending(engine, exchange, &client, meant, Refusal::NotOurAddress.into())
         }
-        RequestState::Rebinding { address } => {
-            extending(engine, exchange, &client, address, not_ours(engine))
+        RequestState::Rebinding { .. } => {
+            extending(engine, exchange, &client, meant, not_ours(engine))
         }
     };
     match decision {
         Decision::Grant(at) if !selects && !may_go_on(engine, exchange, &client, at) => {
-            nak(engine, exchange, Objection::Over, out)
+            nak(engine, exchange, Objection::Over, room.octets)
         }
-        Decision::Grant(at) => commit(engine, exchange, &mut client, at, out),
-        Decision::Nak(objection) => nak(engine, exchange, objection, out),
+        Decision::Grant(at) => commit(engine, exchange, &mut client, at, room),
+        Decision::Nak(objection) => nak(engine, exchange, objection, room.octets),
         Decision::Silent(refusal) => Err(refusal.into()),
     }
 }
@@ -122,9 +134,17 @@ fn is_discarded(engine: &Engine, exchange: &Exchange<'_>, link: LinkId) -> bool 
 }
 
 /// Option 159 in a message about a whole address is ignored.
-pub(super) fn named(pools: &Pools, exchange: &Exchange<'_>, address: Ipv4Addr) -> Named {
-    let Some(pool) = pools.locate(address) else { return Named::Elsewhere };
-    let tuple = if pools.get(pool).geometry().is_shared() {
+///
+/// `pool` is the one that has the address.
+pub(super) fn named(
+    pools: &Pools,
+    exchange: &Exchange<'_>,
+    pool: Option<PoolId>,
+    address: Ipv4Addr,
+) -> Named {
+    let Some(pool) = pool else { return Named::Elsewhere };
+    let geometry = pools.get(pool).geometry();
+    let tuple = if geometry.is_shared() {
         match exchange.message.port_params() {
             PortParamsField::Present(params) => super::tuple(address, params),
             PortParamsField::Absent => return Named::Bare,
@@ -133,7 +153,7 @@ pub(super) fn named(pools: &Pools, exchange: &Exchange<'_>, address: Ipv4Addr) -
     } else {
         Tuple::whole(address)
     };
-    pools.locate_tuple(tuple).map_or(Named::NoSlot, Named::Slot)
+    geometry.slot_of(tuple).map_or(Named::NoSlot, |slot| Named::Slot(Location { pool, slot }))
 }
 
 /// The client chose an offer.
@@ -142,7 +162,7 @@ fn selecting(
     exchange: &Exchange<'_>,
     client: &mut Client<'_>,
     server_id: Ipv4Addr,
-    address: Ipv4Addr,
+    meant: Meant,
 ) -> Decision {
     if !engine.policy.is_server_id(Some(server_id)) {
         client.drop_offer();
@@ -152,7 +172,7 @@ fn selecting(
         return Refusal::No159InPrl.into();
     }
     let pools = engine.leases.pools();
-    let at = match named(pools, exchange, address) {
+    let at = match meant.named {
         Named::Slot(at) => at,
         Named::Bare | Named::Invalid => return Decision::Nak(Objection::NoPorts),
         Named::NoSlot | Named::Elsewhere => return Decision::Nak(Objection::NoSuchTuple),
@@ -179,29 +199,32 @@ fn init_reboot(
     engine: &Engine,
     exchange: &Exchange<'_>,
     client: &Client<'_>,
-    address: Ipv4Addr,
+    meant: Meant,
 ) -> Decision {
     if is_discarded(engine, exchange, exchange.link) {
         return Refusal::No159InPrl.into();
     }
     let pools = engine.leases.pools();
-    let pool = pools.locate(address);
     let binding = client.binding(exchange.now);
-    if let Named::Slot(at) = named(pools, exchange, address)
+    if let Named::Slot(at) = meant.named
         && binding.is_none_or(|binding| binding.at != at)
         && is_reserved(engine, exchange, client, at)
     {
         return Decision::Grant(at);
     }
     let Some(binding) = binding else {
-        return if pool.is_some() { unknown_client(engine) } else { Refusal::UnknownClient.into() };
+        return if meant.pool.is_some() {
+            unknown_client(engine)
+        } else {
+            Refusal::UnknownClient.into()
+        };
     };
-    if pool.is_none_or(|pool| pools.link_of(pool) != exchange.link) {
+    if meant.pool.is_none_or(|pool| pools.link_of(pool) != exchange.link) {
         return not_ours(engine);
     }
-    match named(pools, exchange, address) {
+    match meant.named {
         Named::Slot(at) if at == binding.at => {
-            if is_shared(&binding) && !exchange.is_capable() {
+            if pools.get(at.pool).geometry().is_shared() && !exchange.is_capable() {
                 return Refusal::No159InPrl.into();
             }
             // RFC 7618 §7: a client at another source has to start with a DISCOVER.
@@ -226,11 +249,11 @@ fn extending(
     engine: &Engine,
     exchange: &Exchange<'_>,
     client: &Client<'_>,
-    address: Ipv4Addr,
+    meant: Meant,
     elsewhere: Decision,
 ) -> Decision {
     let pools = engine.leases.pools();
-    let Some(pool) = pools.locate(address) else { return elsewhere };
+    let Some(pool) = meant.pool else { return elsewhere };
     if pools.get(pool).geometry().is_shared() {
         if !exchange.is_capable() {
             return Refusal::No159InPrl.into();
@@ -240,9 +263,11 @@ fn extending(
         }
     }
     let binding = client.binding(exchange.now);
-    let owned = binding
-        .filter(|binding| binding.tuple.address == address && binding.holding == Holding::Active);
-    match named(pools, exchange, address) {
+    let owns = |binding: &Binding| {
+        binding.holding == Holding::Active && pools.tuple_of(binding.at).address == meant.address
+    };
+    let owned = binding.filter(owns);
+    match meant.named {
         Named::Slot(at) => match binding {
             Some(binding) if binding.at == at => Decision::Grant(at),
             _ if owned.is_none() && is_reserved(engine, exchange, client, at) => {
@@ -289,8 +314,4 @@ fn is_reserved(
     let shared = engine.leases.pools().get(at.pool).geometry().is_shared();
     let usable = !shared || exchange.is_capable() && exchange.client.can_share;
     usable && client.entitlement() == Some(at)
-}
-
-fn is_shared(binding: &Binding) -> bool {
-    binding.tuple.psid_length != 0
 }

@@ -87,7 +87,6 @@ impl<'l> Client<'l> {
         };
         Some(Binding {
             at,
-            tuple: self.leases.pools().tuple_of(at),
             holding,
             expires: entry.expires(),
             stamp: entry.stamp(),

@@ -36,6 +36,21 @@ impl Client<'_> {
         promise: Promise,
         now: Now,
     ) -> Result<Granted, GrantError> {
+        let mut records = Records::default();
+        let expires = self.grant_into(at, expires, holder, promise, now, &mut records)?;
+        Ok(Granted { records, expires })
+    }
+
+    /// The same, with the records written where the caller has room for them. The end of the lease as recorded.
+    pub fn grant_into(
+        &mut self,
+        at: Location,
+        expires: u32,
+        holder: &Holder<'_>,
+        promise: Promise,
+        now: Now,
+        records: &mut Records,
+    ) -> Result<u32, GrantError> {
         debug_assert_eq!(holder.identity.on(self.leases.pools().link_of(at.pool)), self.key);
         let Taken { place, left, woken, softwire } = self.take(at, expires, holder, now)?;
         let stock = self.leases.stock();
@@ -46,7 +61,7 @@ impl Client<'_> {
         let expires = if rises { expires.max(entry.expires()) } else { expires };
         let former = left
             .filter(|_| was_active)
-            .map(|left| self.record(left.at, left.stamp, State::Former, entry.expires(), holder));
+            .map(|left| self.content(left.at, left.stamp, State::Former, entry.expires(), holder));
         // Bound(new) exceeds Former(old): a client's newest record says what it has.
         let rested = [left, woken].into_iter().flatten().map(|resting| resting.stamp).max();
         let others = softwire.max(rested).unwrap_or_default();
@@ -69,9 +84,12 @@ impl Client<'_> {
             stock.mark(at, stamp);
         }
         self.note_softwire(place, holder, kept, expires, now);
-        let bound = self.record(at, stamp, State::Bound, expires, holder);
-        let records = former.map_or(bound.into(), |former| Records::pair(bound, former));
-        Ok(Granted { records, expires })
+        let bound = self.content(at, stamp, State::Bound, expires, holder);
+        match former {
+            Some(former) => records.fill_pair(&bound, &former),
+            None => records.fill(&bound),
+        }
+        Ok(expires)
     }
 
     /// Takes what the lease needs that others may have taken, and lets the slot rest that the client leaves for it.
@@ -155,7 +173,7 @@ impl Client<'_> {
         let expires = entry.expires();
         entry.bind(at, State::Former, expires, stamp);
         entry.promised(source, promise);
-        let record = self.record(at, stamp, State::Former, expires, holder);
+        let record = Record::new(&self.content(at, stamp, State::Former, expires, holder));
         if self.shard.entry(place).offered_at() == Some(at) {
             // Of its own slot, which it leaves.
             self.shard.end_offer(place, self.leases.stock());
@@ -197,7 +215,7 @@ impl Client<'_> {
         if self.shard.entry(place).offered_at() == Some(at) {
             self.shard.end_offer(place, stock);
         }
-        let record = self.record(at, stamp, state, until, holder);
+        let record = Record::new(&self.content(at, stamp, state, until, holder));
         if self.shard.entry(place).at() == Some(at) {
             self.shard.entry_mut(place).unbind();
             self.end_softwire(place);
@@ -209,16 +227,16 @@ impl Client<'_> {
         Ok(record)
     }
 
-    /// The image of a slot.
-    fn record(
+    /// The image of a slot, as a record has it.
+    fn content<'h>(
         &self,
         at: Location,
         stamp: Stamp,
         state: State,
         expires: u32,
-        holder: &Holder<'_>,
-    ) -> Record {
-        Record::new(&Content {
+        holder: &Holder<'h>,
+    ) -> Content<'h> {
+        Content {
             stamp,
             identity: holder.identity,
             tuple: self.leases.pools().tuple_of(at),
@@ -229,6 +247,6 @@ impl Client<'_> {
             hardware: holder.hardware,
             site: self.recorded_site(at),
             softwire: self.softwire_at(at),
-        })
+        }
     }
 }

@@ -6,7 +6,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use zerocopy::{
-    FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned,
+    FromBytes, FromZeros as _, Immutable, IntoBytes, KnownLayout, Unaligned,
     little_endian::{U16, U32, U64, U128},
 };
 
@@ -147,30 +147,35 @@ pub struct Softwire {
 impl Record {
     /// A record with this content.
     pub fn new(content: &Content<'_>) -> Record {
-        let mut client = [0; CLIENT_LENGTH_MAX];
-        let kept = content.client.len().min(CLIENT_LENGTH_MAX);
-        client[..kept].copy_from_slice(&content.client[..kept]);
-        Record {
-            stamp: content.stamp.0.into(),
-            identity: content.identity.0.into(),
-            expires: content.expires.into(),
-            address: u32::from(content.tuple.address).into(),
-            offset: content.tuple.offset,
-            psid_length: content.tuple.psid_length,
-            psid: content.tuple.psid.into(),
-            state: match content.state {
-                State::Bound => 1,
-                State::Former => 2,
-                State::Quarantined => 3,
-            },
-            flags: if content.hardware { FLAG_HARDWARE } else { 0 },
-            client_length: u16::try_from(content.client.len()).unwrap_or(u16::MAX).into(),
-            source: content.source.octets(),
-            softwire: content.softwire.map_or([0; 16], |softwire| softwire.address.octets()),
-            softwire_changed: content.softwire.map_or(0, |softwire| softwire.changed).into(),
-            site: content.site.0.into(),
-            client,
-        }
+        let mut record = Record::new_zeroed();
+        record.fill(content);
+        record
+    }
+
+    /// Makes this the record with this content. In place: a record is too large to be handed from one to the next.
+    #[inline]
+    pub(super) fn fill(&mut self, content: &Content<'_>) {
+        self.stamp = content.stamp.0.into();
+        self.identity = content.identity.0.into();
+        self.expires = content.expires.into();
+        self.address = u32::from(content.tuple.address).into();
+        self.offset = content.tuple.offset;
+        self.psid_length = content.tuple.psid_length;
+        self.psid = content.tuple.psid.into();
+        self.state = match content.state {
+            State::Bound => 1,
+            State::Former => 2,
+            State::Quarantined => 3,
+        };
+        self.flags = if content.hardware { FLAG_HARDWARE } else { 0 };
+        self.client_length = u16::try_from(content.client.len()).unwrap_or(u16::MAX).into();
+        self.source = content.source.octets();
+        self.softwire = content.softwire.map_or([0; 16], |softwire| softwire.address.octets());
+        self.softwire_changed = content.softwire.map_or(0, |softwire| softwire.changed).into();
+        self.site = content.site.0.into();
+        let (kept, rest) = self.client.split_at_mut(content.client.len().min(CLIENT_LENGTH_MAX));
+        kept.copy_from_slice(&content.client[..kept.len()]);
+        rest.fill(0);
     }
 
     /// Orders this record among those of its slot.

@@ -487,7 +487,7 @@ mod tests {
         recover(&leases, &records, at(START));
         let binding = lock(&leases, 1).binding(at(START)).unwrap();
         assert_eq!((binding.at.pool.0, binding.at.slot.0), (1, 8 << 6 | 7));
-        assert_eq!(binding.tuple, tuple(7));
+        assert_eq!(leases.pools().tuple_of(binding.at), tuple(7));
     }
 
     /// A lease of PSID 7 of 64 outside of `pools`, until `START + 100` and its hold-down.

@@ -2,11 +2,13 @@
 
 use std::{net::Ipv6Addr, ops::Deref};
 
+use zerocopy::FromZeros as _;
+
 use super::{
     key::{ClientIdentity, Source},
     pools::Location,
     promise::Promise,
-    record::{Record, Softwire, Tuple},
+    record::{Content, Record, Softwire, Tuple},
     stamp::Stamp,
 };
 
@@ -28,8 +30,6 @@ pub enum Holding {
 pub struct Binding {
     /// Where it is.
     pub at: Location,
-    /// What is leased.
-    pub tuple: Tuple,
     /// How it is held.
     pub holding: Holding,
     /// End of the lease as recorded, in seconds since the epoch.
@@ -134,23 +134,37 @@ pub struct Granted {
     pub expires: u32,
 }
 
-/// One record, or the two of a move.
+/// One record, or the two of a move, in the order in which they are pushed. By default none, and room for two.
 #[derive(Clone, Copy, Debug)]
 pub struct Records {
     records: [Record; 2],
     count: usize,
 }
 
+impl Default for Records {
+    fn default() -> Records {
+        Records { records: [Record::new_zeroed(); 2], count: 0 }
+    }
+}
+
 impl Records {
-    /// The records of a move, in the order in which they are pushed.
-    pub(super) fn pair(first: Record, second: Record) -> Records {
-        Records { records: [first, second], count: 2 }
+    /// Makes this one record.
+    pub(super) fn fill(&mut self, content: &Content<'_>) {
+        self.records[0].fill(content);
+        self.count = 1;
+    }
+
+    /// Makes this the two records of a move.
+    pub(super) fn fill_pair(&mut self, first: &Content<'_>, second: &Content<'_>) {
+        self.records[0].fill(first);
+        self.records[1].fill(second);
+        self.count = 2;
     }
 }
 
 impl From<Record> for Records {
     fn from(record: Record) -> Records {
-        Records { records: [record; 2], count: 1 }
+        Records { records: [record, Record::new_zeroed()], count: 1 }
     }
 }
 

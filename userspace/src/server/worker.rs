@@ -15,7 +15,7 @@ use crossbeam_utils::CachePadded;
 use crate::{
     engine::{Engine, Reading, Verdict},
     journal::{Awaiting, Lane},
-    lease::{record::Record, stamp::Now},
+    lease::{client::Records, record::Record, stamp::Now},
     net::{
         Disposal, Handler, Port, PortError,
         sys::{WakeFd, boottime},
@@ -129,7 +129,8 @@ impl<R> Handler<R> for Desk<R> {
     fn answer(&mut self, reading: &Reading<'_>, out: &mut [u8]) -> Disposal {
         let (_, now) = self.now();
         self.around.counters.count(Tally::Datagrams);
-        match self.around.engine.decide(now, reading, self.around.lane.next(), out) {
+        let (promise, mut records) = (self.around.lane.next(), Records::default());
+        match self.around.engine.decide(now, reading, promise, &mut records, out) {
             Verdict::Ignore(reason) => {
                 self.around.counters.refused(reason);
                 Disposal::Discard
@@ -138,13 +139,13 @@ impl<R> Handler<R> for Desk<R> {
                 self.around.counters.reply(&reply);
                 Disposal::Send { length: reply.length, port: reply.port }
             }
-            Verdict::Promise { records, reply } => match (self.promise(&records), reply) {
+            Verdict::Promise { records, reply } => match (self.promise(records), reply) {
                 (true, Some(reply)) => {
                     self.around.counters.reply(&reply);
                     Disposal::Park { length: reply.length, port: reply.port }
                 }
                 (true, None) => {
-                    self.around.counters.silent(&records);
+                    self.around.counters.silent(records);
                     Disposal::Discard
                 }
                 (false, _) => Disposal::Discard,

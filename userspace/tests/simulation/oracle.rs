@@ -471,7 +471,7 @@ impl Oracle {
             }
             let found = binding(process, &clients[used.client], used.tuple, now);
             let keeps = found.is_some_and(|binding| {
-                binding.tuple == used.tuple
+                process.engine.leases().pools().tuple_of(binding.at) == used.tuple
                     && binding.holding == Holding::Active
                     && covers(binding.expires, used.end)
             });
