@@ -6,8 +6,8 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-/// The medians of one side: of each bench by its name, one a round, in nanoseconds.
-pub type Rounds = BTreeMap<String, Vec<f64>>;
+/// The medians of one side: of each bench by its name, and by the number of the round, in nanoseconds.
+pub type Rounds = BTreeMap<String, BTreeMap<u32, f64>>;
 
 /// How many standard errors of the median are taken for noise. With five rounds their estimate is itself rough.
 const ERRORS: f64 = 4.0;
@@ -45,12 +45,19 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Compares rounds that were run by turns; `None` without a round on both sides.
-    pub fn new(name: &str, base: &[f64], head: &[f64], margin_min: f64) -> Option<Comparison> {
-        let ratios: Vec<f64> = base.iter().zip(head).map(|(base, head)| head / base).collect();
+    /// Compares rounds that were run by turns; `None` without a round that both sides have.
+    pub fn new(
+        name: &str,
+        base: &BTreeMap<u32, f64>,
+        head: &BTreeMap<u32, f64>,
+        margin_min: f64,
+    ) -> Option<Comparison> {
+        let pairs = base.iter().filter_map(|(round, base)| Some((*base, *head.get(round)?)));
+        let (base, head): (Vec<f64>, Vec<f64>) = pairs.unzip();
+        let ratios: Vec<f64> = base.iter().zip(&head).map(|(base, head)| head / base).collect();
         let ratio = median(&ratios)?;
         let margin = margin_min.max(ERRORS * standard_error(&ratios, ratio));
-        let (base, head) = (median(base)?, median(head)?);
+        let (base, head) = (median(&base)?, median(&head)?);
         Some(Comparison { name: name.to_owned(), base, head, change: ratio - 1.0, margin })
     }
 
@@ -100,11 +107,10 @@ impl Report {
             side.keys().filter(|name| !other.contains_key(*name)).cloned().collect()
         };
         let both = base.iter().filter_map(|(name, base)| Some((name, base, head.get(name)?)));
-        let compare = |(name, base, head): (&String, &Vec<f64>, &Vec<f64>)| {
-            Comparison::new(name, base, head, margin_min)
-        };
+        let compared =
+            both.filter_map(|(name, base, head)| Comparison::new(name, base, head, margin_min));
         Report {
-            compared: both.filter_map(compare).collect(),
+            compared: compared.collect(),
             only_base: only(base, head),
             only_head: only(head, base),
         }
@@ -175,7 +181,19 @@ mod tests {
     }
 
     fn finding(base: &[f64], head: &[f64]) -> Finding {
-        Comparison::new("bench", base, head, 0.05).unwrap().finding()
+        Comparison::new("bench", &numbered(base), &numbered(head), 0.05).unwrap().finding()
+    }
+
+    fn numbered(medians: &[f64]) -> BTreeMap<u32, f64> {
+        (0..).zip(medians.iter().copied()).collect()
+    }
+
+    #[test]
+    fn a_round_that_one_side_lacks_shifts_no_other() {
+        let base = BTreeMap::from([(0, 10.0), (1, 20.0), (2, 40.0)]);
+        let head = BTreeMap::from([(1, 20.0), (2, 40.0)]);
+        let compared = Comparison::new("bench", &base, &head, 0.05).unwrap();
+        assert_eq!((compared.change, compared.finding()), (0.0, Finding::Same));
     }
 
     #[test]
@@ -225,13 +243,13 @@ mod tests {
         assert_eq!(median(&[3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
         assert_eq!(median(&[]), None);
-        assert!(Comparison::new("bench", &[], &[1.0], 0.05).is_none());
+        assert!(Comparison::new("bench", &numbered(&[]), &numbered(&[1.0]), 0.05).is_none());
     }
 
     #[test]
     fn a_report_names_what_is_slower_and_lists_what_one_side_lacks() {
         let side = |benches: &[(&str, f64)]| -> Rounds {
-            benches.iter().map(|&(name, time)| (name.to_owned(), vec![time; 5])).collect()
+            benches.iter().map(|&(name, time)| (name.to_owned(), numbered(&[time; 5]))).collect()
         };
         let base = side(&[("old", 1.0), ("same", 10.0), ("worse", 1000.0)]);
         let head = side(&[("new", 1.0), ("same", 10.0), ("worse", 1200.0)]);

@@ -155,7 +155,9 @@ fn unsafe_stands_only_where_it_is_allowed() {
             continue;
         }
         let unsafe_line = code(&text).lines().map(str::to_owned).find(|line| {
-            ["unsafe {", "unsafe fn", "unsafe impl"].iter().any(|word| line.contains(word))
+            ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"]
+                .iter()
+                .any(|word| line.contains(word))
         });
         let allowed = UNSAFE_FILES.contains(&name.as_str());
         assert!(allowed || unsafe_line.is_none(), "{name} has unsafe code: {unsafe_line:?}");

@@ -20,7 +20,7 @@ const FILTER: &str =
     "^(wire/|allocation/1M/pair|bindings/[a-z]+/1000000|engine/direct/|journal/commit/(64|4096)$)";
 
 /// Compares the benches of the working tree with those of another commit, run by turns on this machine, and names
-/// those that have become slower (exit status 1).
+/// those that have become slower (exit status 1; 2 if they could not be compared).
 #[derive(Debug, Parser)]
 #[command(name = "bench-compare")]
 struct Arguments {
@@ -81,8 +81,31 @@ impl Drop for Worktree<'_> {
     }
 }
 
-fn main() -> Result<ExitCode> {
-    let arguments = Arguments::parse();
+/// One of them at least has become slower.
+const SLOWER: u8 = 1;
+
+/// There was nothing to compare.
+const FAILED: u8 = 2;
+
+fn main() -> ExitCode {
+    match compare(&Arguments::parse()) {
+        Ok(report) => {
+            print!("{}", report.text());
+            if report.slower().next().is_some() {
+                ExitCode::from(SLOWER)
+            } else {
+                ExitCode::SUCCESS
+            }
+        }
+        Err(error) => {
+            eprintln!("bench-compare: {error:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Builds both sides, and lets them run by turns.
+fn compare(arguments: &Arguments) -> Result<Report> {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, interrupted.clone())?;
@@ -96,8 +119,12 @@ fn main() -> Result<ExitCode> {
     let work = target(&root).join("bench-compare");
     fs::create_dir_all(&work)?;
     let worktree = Worktree::new(&root, work.join("base"), &commit)?;
-    let mut base = Side::build("base", worktree.path.clone(), &target(&root))?;
+    // Cargo names what it builds by its place in a workspace: in one folder each side would overwrite the other.
+    let mut base = Side::build("base", worktree.path.clone(), &work.join("target"))?;
     let mut head = Side::build("head", root.clone(), &target(&root))?;
+    if let Some((_, path)) = base.programs.iter().find(|program| head.programs.contains(program)) {
+        bail!("both sides would run {}", path.display());
+    }
     println!("base {commit}, head the working tree; {} rounds by turns", arguments.rounds);
     for round in 0..arguments.rounds {
         let names: Vec<String> = head.programs.iter().map(|(name, _)| name.clone()).collect();
@@ -106,15 +133,13 @@ fn main() -> Result<ExitCode> {
             for side in turn {
                 ensure!(!interrupted.load(Ordering::Relaxed), "interrupted");
                 eprintln!("round {} of {}: {name}, {}", round + 1, arguments.rounds, side.name);
-                side.run(&name, &arguments, &work.join("criterion"))?;
+                side.run(&name, arguments, &work.join("criterion"), round)?;
             }
         }
     }
     drop(worktree);
-    let report = Report::new(&base.rounds, &head.rounds, arguments.margin / 100.0);
     ensure!(!head.rounds.is_empty(), "no bench matches {}", arguments.filter);
-    print!("{}", report.text());
-    Ok(ExitCode::from(u8::from(report.slower().next().is_some())))
+    Ok(Report::new(&base.rounds, &head.rounds, arguments.margin / 100.0))
 }
 
 /// Where the branch left main; on main the last commit, or the one before it if nothing has been changed since.
@@ -130,7 +155,7 @@ fn default_base(root: &Path) -> Result<String> {
     }
 }
 
-/// Cargo's target folder, which both sides share: what does not differ is built once.
+/// Cargo's target folder.
 fn target(root: &Path) -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |path| root.join(path))
 }
@@ -169,7 +194,7 @@ impl Side {
     }
 
     /// Runs a bench program, if this side has it, and notes its medians.
-    fn run(&mut self, name: &str, arguments: &Arguments, home: &Path) -> Result<()> {
+    fn run(&mut self, name: &str, arguments: &Arguments, home: &Path, round: u32) -> Result<()> {
         let Some((_, program)) = self.programs.iter().find(|(other, _)| other == name) else {
             return Ok(());
         };
@@ -190,7 +215,7 @@ impl Side {
             bail!("the {name} benches of the {} end with {status}", self.name);
         }
         for (bench, median) in medians(home)? {
-            self.rounds.entry(bench).or_default().push(median);
+            self.rounds.entry(bench).or_default().insert(round, median);
         }
         if home.exists() {
             fs::remove_dir_all(home)?;

@@ -1,7 +1,8 @@
 //! What the control thread looks at once a second: that everything moves, and which counters deserve a word.
 
-use std::collections::HashMap;
 use std::fmt;
+
+use hashbrown::HashMap;
 
 use crate::lease::stamp::Now;
 
@@ -45,7 +46,7 @@ const REMARKABLE: &[(&str, &str)] = &[
     ("reply-over-mtu", "replies were longer than the interface carries"),
     ("rx-ring-full", "a worker does not keep up with its queue"),
     (
-        "bad-checksum",
+        "frame-bad-checksum",
         "wrong UDP checksums; a local sender behind veth needs `ethtool -K SENDER tx off`",
     ),
 ];
@@ -165,8 +166,7 @@ impl Vigil {
 
     /// For how many seconds `value` has been the same, once that is too long.
     fn stands_still(&mut self, name: &str, value: u64, now: Now) -> Option<u64> {
-        let movement =
-            self.movements.entry(name.to_owned()).or_insert(Movement { value, since: now });
+        let movement = self.movements.entry_ref(name).or_insert(Movement { value, since: now });
         if movement.value != value {
             *movement = Movement { value, since: now };
         }
@@ -187,6 +187,12 @@ impl Vigil {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        engine::{self, reason::Reason},
+        net::counters::Event,
+        server::metrics::Tally,
+        wire::frame::FrameFault,
+    };
 
     fn sight<'a>(workers: &'a [(String, u64)], counters: &'a Snapshot) -> Sight<'a> {
         Sight { workers, waiting: 0, durable: 0, sweep_lag_permille: 0, counters }
@@ -233,6 +239,19 @@ mod tests {
         assert_eq!(times(vigil.look(Now(1000), &sight(&[], &counters))), None);
         assert_eq!(times(vigil.look(Now(60_000), &sight(&[], &counters))), Some(2));
         assert_eq!(times(vigil.look(Now(200_000), &sight(&[], &counters))), None);
+    }
+
+    #[test]
+    fn what_is_remarkable_is_counted_under_that_name() {
+        let tallies = Tally::ALL.iter().map(|tally| tally.name());
+        let events = Event::ALL.iter().map(|event| event.name());
+        let remarks = engine::remark::Remark::ALL.iter().map(|remark| remark.name());
+        let faults = FrameFault::ALL.iter().map(|fault| fault.name());
+        let counted: Vec<_> = tallies.chain(events).chain(remarks).chain(faults).collect();
+        let reasons: Vec<_> = Reason::all().map(Reason::name).collect();
+        for (name, _) in REMARKABLE {
+            assert!(counted.contains(name) || reasons.contains(name), "nothing counts {name}");
+        }
     }
 
     #[test]
