@@ -9,32 +9,46 @@ use super::{
     fleet::Step,
     run::{Running, micros_between, wrapped},
 };
-use crate::{error::Result, message::Answer};
+use crate::{error::Result, message::Answer, sys};
+
+/// Bursts of answers that are taken in at a time, so that what they cause leaves together.
+const BURSTS: usize = 4;
 
 impl Load {
     /// Takes in what has arrived, and gives the number of datagrams.
     pub(super) fn receive(&mut self, running: &mut Running<'_>) -> Result<usize> {
         let mut total = 0;
         for inlet in 0..self.transport.inlets() {
-            let count = self.transport.receive(inlet)?;
-            total += count;
-            let now = self.now_us();
-            for at in 0..count {
-                let violations = self.ledger.violation_count();
-                let unreadable = self.unreadable;
-                let fleet = &self.fleet;
-                let known = |xid| Some(fleet.identity(fleet.client_of(xid).0));
-                let payload = self.transport.received(at);
-                match payload.and_then(|payload| Answer::read(payload, known)) {
-                    Some(answer) => self.take(running, &answer, now)?,
-                    None => self.unreadable += 1,
-                }
-                if (violations, unreadable) != (self.ledger.violation_count(), self.unreadable) {
-                    self.keep_wrong(at, now)?;
+            for _ in 0..BURSTS {
+                let count = self.transport.receive(inlet)?;
+                total += count;
+                self.take_burst(running, count)?;
+                if count < sys::BATCH {
+                    break;
                 }
             }
         }
         Ok(total)
+    }
+
+    /// Takes in the burst in hand.
+    fn take_burst(&mut self, running: &mut Running<'_>, count: usize) -> Result<()> {
+        let now = self.now_us();
+        for at in 0..count {
+            let violations = self.ledger.violation_count();
+            let unreadable = self.unreadable;
+            let fleet = &self.fleet;
+            let known = |xid| Some(fleet.identity(fleet.client_of(xid).0));
+            let payload = self.transport.received(at);
+            match payload.and_then(|payload| Answer::read(payload, known)) {
+                Some(answer) => self.take(running, &answer, now)?,
+                None => self.unreadable += 1,
+            }
+            if (violations, unreadable) != (self.ledger.violation_count(), self.unreadable) {
+                self.keep_wrong(at, now)?;
+            }
+        }
+        Ok(())
     }
 
     /// Keeps an answer of the batch in hand as evidence.

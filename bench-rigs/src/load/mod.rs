@@ -3,6 +3,7 @@
 
 mod answers;
 mod backoff;
+mod effort;
 mod fleet;
 mod latency;
 mod ledger;
@@ -32,10 +33,10 @@ pub use play::play;
 pub use plots::write_plots;
 pub use report::{BUSY_SHARE_MAX, HEADROOM_MIN, PhaseReport, SCHEMA, Summary};
 pub use run::{Control, Load, Options};
-pub use scenario::{AttachName, BackendName, Scenario, Spacing};
+pub use scenario::{BackendName, Scenario, Spacing};
 pub use search::{Found, SearchOptions, Trial, search};
 pub use text::{Amount, Mac, Mix, Pacing, PhaseSpec, PortRange, Scene};
-pub use transport::{Attach, Backend, Place, RelayPlace, XdpPlace, parse_mac};
+pub use transport::{Attach, Backend, Place, RelayPlace, Transmit, XdpPlace, parse_mac};
 pub use wrong::{CAPTURE_OCTETS_MAX, WrongCapture};
 
 use std::{fmt, str::FromStr, time::Duration};

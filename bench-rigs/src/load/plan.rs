@@ -8,9 +8,9 @@ use std::{
 use portlease::wire::dhcpv6::{ALL_RELAYS_AND_SERVERS, SERVER_PORT};
 
 use super::{
-    Amount, Attach, AttachName, Backend, BackendName, Mac, Mix, Options, Pace, Pacing, PhaseSpec,
-    Place, PortRange, RelayPlace, Scenario, Scene, SearchOptions, Spacing, XdpPlace,
-    backoff::Backoff, fleet::CLIENTS_MAX,
+    Amount, Backend, BackendName, Mac, Mix, Options, Pace, Pacing, PhaseSpec, Place, PortRange,
+    RelayPlace, Scenario, Scene, SearchOptions, Spacing, XdpPlace, backoff::Backoff,
+    fleet::CLIENTS_MAX,
 };
 use crate::{
     error::{Doing as _, Result, RigError},
@@ -186,11 +186,8 @@ fn backend(said: &Scenario) -> Result<Backend> {
     let interface = said.interface.clone();
     Ok(Backend::Xdp(XdpPlace {
         interface: interface.ok_or_else(|| usage("--backend xdp", "expected --interface NAME"))?,
-        attach: match said.attach.unwrap_or_default() {
-            AttachName::Auto => Attach::Auto,
-            AttachName::Native => Attach::Native,
-            AttachName::Generic => Attach::Generic,
-        },
+        attach: said.attach.unwrap_or_default(),
+        transmit: said.transmit.unwrap_or_default(),
         server_mac: said.server_mac.map(|Mac(octets)| octets),
         queues: said.queues,
     }))

@@ -84,16 +84,17 @@ impl Tally {
         }
     }
 
-    /// What there is to say of the phase, which ended at `now_us` and needed this much of the generator's core.
+    /// What there is to say of the phase, which ended at `now_us`. Of the processor time that the generator spent, the
+    /// second figure was of use.
     pub(super) fn report(
         &mut self,
         now_us: u64,
         elapsed: Duration,
-        generator: Duration,
-        busy: f64,
+        (spent, of_use): (Duration, Duration),
     ) -> PhaseReport {
         let seconds = elapsed.as_secs_f64();
         let rate = ratio(self.completed, seconds);
+        let busy = (of_use.as_secs_f64() / seconds.max(1e-6)).min(1.0);
         let total = self.total();
         PhaseReport {
             phase: self.work.to_string(),
@@ -107,7 +108,7 @@ impl Tally {
             late: self.late,
             rate,
             offered_rate: ratio(self.started, seconds),
-            generator_cpu_seconds: generator.as_secs_f64(),
+            generator_cpu_seconds: spent.as_secs_f64(),
             generator_busy_share: busy,
             generator_ceiling_per_second: if busy > 0.0 { rate / busy } else { 0.0 },
             latency: self.latency.report(),
@@ -150,7 +151,7 @@ pub struct PhaseReport {
     pub offered_rate: f64,
     /// Processor time that the generator needed.
     pub generator_cpu_seconds: f64,
-    /// Share of its core for which the generator had something to do.
+    /// Share of its core that the generator used, without the time in which it looked for answers and found none.
     pub generator_busy_share: f64,
     /// Completed exchanges per second that the generator could have done with a core of its own, estimated from this
     /// phase: its rate divided by its busy share. 0 if it did nothing.
@@ -391,8 +392,11 @@ mod tests {
             tally.answered(AnswerKind::Offer, number / 2);
             tally.tick(u64::from(number) * 1000);
         }
-        let report =
-            tally.report(1_000_000, Duration::from_secs(1), Duration::from_millis(500), 0.5);
+        let report = tally.report(
+            1_000_000,
+            Duration::from_secs(1),
+            (Duration::from_millis(700), Duration::from_millis(500)),
+        );
         Summary::new(vec![report], &Ledger::new(Vec::new()), 3, 0)
     }
 

@@ -11,6 +11,7 @@ use std::{
 use super::{
     Mix, Pace, Pacer, Phase, PhaseReport, Spacing, Summary, Work, WrongCapture,
     backoff::{Backoff, Deadlines},
+    effort::Effort,
     fleet::{CLIENTS_MAX, Client, Fleet, Step},
     ledger::Ledger,
     memory,
@@ -30,6 +31,14 @@ const WAIT_MAX_US: u64 = 1000;
 
 /// What is due so soon is waited for awake: to wake up takes about as long.
 const AWAKE_US: u64 = 60;
+
+/// How long answers are looked for before the generator sleeps: to wake it costs the server.
+const LOOK_US: u64 = 50;
+
+/// In a closed loop messages are held back until so many leave together, but no longer than this: whoever is asked for
+/// all it can do is not kept waiting by it.
+const GATHER: usize = 64;
+const GATHER_US: u64 = 40;
 
 /// What a load consists of.
 #[derive(Clone, Debug)]
@@ -96,6 +105,9 @@ pub(super) struct Running<'c> {
     pacer: Pacer,
     pub(super) under_way: usize,
     wanted: u64,
+    /// Since when messages have been held back to leave together, if they may be.
+    gathers: bool,
+    gathering_since: Option<u64>,
 }
 
 impl Load {
@@ -213,18 +225,18 @@ impl Load {
 
     /// Runs a phase to its end, or until `control` stops it.
     pub fn run(&mut self, phase: Phase, control: &Control) -> Result<PhaseReport> {
-        let cpu = sys::thread_time();
+        let mut effort = Effort::new();
         let began_us = self.now_us();
         let mut running = self.prepare(phase, control, began_us);
         let mut progress = Progress::new(began_us, self.options.progress);
         let patience_us = 4 * u64::from(self.options.backoff.wait_us(1, &mut self.random));
         let mut stopped: Option<u64> = None;
-        let (mut idle_us, mut worked, mut last_us) = (0, true, began_us);
+        let (mut worked, mut last_us, mut busy_us) = (true, began_us, began_us);
         loop {
             let received = self.receive(&mut running)?;
             let now = self.now_us();
             if !worked && received == 0 {
-                idle_us += now - last_us;
+                effort.idle_us += now - last_us;
             }
             last_us = now;
             if control.stop.load(Ordering::Relaxed) {
@@ -235,7 +247,7 @@ impl Load {
                 }
             }
             let sent = self.start_due(&mut running, now)? + self.send_again(&mut running, now)?;
-            self.transport.flush()?;
+            let flushed = self.send_gathered(&mut running, now)?;
             running.tally.tick(now);
             if running.under_way == 0 && running.tally.started >= running.wanted {
                 break;
@@ -243,18 +255,19 @@ impl Load {
             if now >= progress.next_us {
                 progress.show(now, &self.snapshot(&running));
             }
-            worked = received + sent > 0;
-            if !worked {
+            worked = flushed || received + sent > 0;
+            if worked {
+                busy_us = now;
+            } else if now - busy_us >= LOOK_US && running.gathering_since.is_none() {
                 self.wait(&running, now)?;
+                effort.asleep_us += self.now_us() - now;
             }
         }
+        self.transport.flush()?;
         progress.end();
         let now = self.now_us();
         let elapsed = Duration::from_micros(now - began_us);
-        let busy =
-            1.0 - Duration::from_micros(idle_us).as_secs_f64() / elapsed.as_secs_f64().max(1e-6);
-        let generator = sys::thread_time().saturating_sub(cpu);
-        let report = running.tally.report(now, elapsed, generator, busy.clamp(0.0, 1.0));
+        let report = running.tally.report(now, elapsed, effort.spent());
         self.reports.push(report.clone());
         Ok(report)
     }
@@ -282,7 +295,23 @@ impl Load {
             pacer: Pacer::new(&pace, began_us, lasts, self.random.u64(..)),
             under_way: 0,
             wanted: phase.exchanges.unwrap_or(whatever_fits),
+            gathers: matches!(pace, Pace::Closed { .. }),
+            gathering_since: None,
         }
+    }
+
+    /// Sends what was written, unless it is to wait for more. Whether anything may have been sent.
+    fn send_gathered(&mut self, running: &mut Running<'_>, now: u64) -> Result<bool> {
+        let written = self.transport.gathering();
+        if running.gathers && (1..GATHER).contains(&written) {
+            let since = *running.gathering_since.get_or_insert(now);
+            if now - since < GATHER_US {
+                return Ok(false);
+            }
+        }
+        running.gathering_since = None;
+        self.transport.flush()?;
+        Ok(written > 0)
     }
 
     /// Waits for answers, but not beyond the next exchange that is due.

@@ -9,7 +9,10 @@ use std::{
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 
-use super::text::{self, Mac, Mix, Pacing, PhaseSpec, PortRange};
+use super::{
+    text::{self, Mac, Mix, Pacing, PhaseSpec, PortRange},
+    transport::{Attach, Transmit},
+};
 use crate::error::{Doing as _, Result, RigError};
 
 /// How packets leave and arrive.
@@ -21,19 +24,6 @@ pub enum BackendName {
     Udp,
     /// AF_XDP: whole frames, past the kernel's network stack.
     Xdp,
-}
-
-/// Where an XDP program attaches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AttachName {
-    /// In the driver if it can, else in the kernel.
-    #[default]
-    Auto,
-    /// In the driver.
-    Native,
-    /// In the kernel, for any driver.
-    Generic,
 }
 
 /// Between exchanges of an open loop.
@@ -93,7 +83,12 @@ pub struct Scenario {
 
     /// How the XDP program that fetches the answers attaches [default: auto]
     #[arg(long, value_name = "MODE", help_heading = "Where")]
-    pub attach: Option<AttachName>,
+    pub attach: Option<Attach>,
+
+    /// With --backend xdp: how frames leave. live-frames costs half as much on virtual links, if the program of
+    /// the other end is in its driver too [default: socket]
+    #[arg(long, value_name = "KIND", help_heading = "Where")]
+    pub transmit: Option<Transmit>,
 
     /// With --backend xdp: Ethernet address of the server or its router, if it cannot be resolved
     #[arg(long, value_name = "MAC", help_heading = "Where")]

@@ -6,6 +6,7 @@ use crate::{
     daemon::{self, Config, Daemon, Process},
     error::{Doing as _, Result, RigError},
     kea::{self, Kea},
+    load::Transmit,
     null::Datapath,
     stage::{SERVER, SERVER_INTERFACE, Stage},
     sys,
@@ -68,6 +69,14 @@ impl Who {
     /// Whether it knows option 159.
     pub fn shares(self) -> bool {
         self != Who::Kea
+    }
+
+    /// How the generator sends to it, so that its own ceiling is as high as can be.
+    pub fn transmit(self) -> Transmit {
+        match self {
+            Who::Portlease(Datapath::Native) | Who::Null(Datapath::Native) => Transmit::LiveFrames,
+            _ => Transmit::Socket,
+        }
     }
 
     /// More new leases a second than it will ever serve: as many clients a second must be there.

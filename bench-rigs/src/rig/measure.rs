@@ -108,6 +108,7 @@ pub fn options(stage: &Stage, who: Who, clients: u32, pace: Pace) -> Options {
         backend: Backend::Xdp(XdpPlace {
             interface: CLIENT_INTERFACE.to_owned(),
             attach: Attach::Auto,
+            transmit: who.transmit(),
             server_mac: Some(SERVER_MAC),
             queues: None,
         }),

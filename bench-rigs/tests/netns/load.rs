@@ -9,7 +9,7 @@ use std::{
 use bench_rigs::{
     load::{
         Attach, Backend, Backoff, Control, Load, Mix, Options, Pace, Place, RelayPlace, Summary,
-        XdpPlace,
+        Transmit, XdpPlace,
     },
     message::IDENTIFIER_LENGTH,
     stage::{CLIENT, CLIENT_INTERFACE, LINK, RELAY, SERVER, SERVER_MAC},
@@ -24,9 +24,14 @@ use portlease::wire::{
 use crate::scene::Scene;
 
 fn backend(attach: Attach) -> Backend {
+    backend_by(attach, Transmit::Socket)
+}
+
+fn backend_by(attach: Attach, transmit: Transmit) -> Backend {
     Backend::Xdp(XdpPlace {
         interface: CLIENT_INTERFACE.to_owned(),
         attach,
+        transmit,
         server_mac: None,
         queues: None,
     })
@@ -87,6 +92,32 @@ fn direct_clients_live_over_af_xdp_at_both_ends() {
         let counters = scene.daemon.counters().unwrap();
         assert_eq!(counters.get("bad-checksum"), 0, "{counters:?}");
     }
+}
+
+/// Bursts leave without socket buffers, single frames do not; what arrives is the same, behind relays too.
+#[test]
+fn bursts_leave_in_frames_of_the_kernels_own() {
+    let scene = scene("xdp-native");
+    let live = backend_by(Attach::Auto, Transmit::LiveFrames);
+    let relay = RelayPlace { link_address: LINK, link_step: None, levels: 1, interface_id: true };
+    for relay in [None, Some(relay)] {
+        let before = redirected(&scene);
+        let mut options = options(&scene, live.clone());
+        options.place.relay = relay;
+        options.seed += u8::from(options.place.relay.is_some());
+        run(&scene, options);
+        // At least the first windows of each phase were bursts.
+        assert!(redirected(&scene) - before > 500);
+    }
+    let counters = scene.daemon.counters().unwrap();
+    assert_eq!(counters.get("bad-checksum"), 0, "{counters:?}");
+}
+
+/// Frames that were redirected out of the clients' interface.
+fn redirected(scene: &Scene) -> u64 {
+    let text = scene.stage.clients.run(&format!("ethtool -S {CLIENT_INTERFACE}")).unwrap();
+    let of_queues = text.lines().filter_map(|line| line.trim().split_once("xdp_xmit: "));
+    of_queues.filter_map(|(_, count)| count.parse::<u64>().ok()).sum()
 }
 
 #[test]

@@ -220,7 +220,7 @@ fn a_missing_capability_is_named() {
 #[test]
 fn a_foreign_xdp_program_is_left_in_place() {
     let stage = Stage::new(QUEUES).unwrap();
-    let attach = || sys::XdpProgram::attach_foreign(SERVER_INTERFACE);
+    let attach = || sys::XdpLink::attach_foreign(SERVER_INTERFACE);
     let _foreign = stage.server.enter(attach).unwrap().unwrap();
     let before = attached(&stage).unwrap();
     assert!(before.is_some());

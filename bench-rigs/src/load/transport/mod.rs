@@ -3,13 +3,15 @@
 //! Both put what a client says straight into the memory that the kernel sends it from, and let answers be read where
 //! the kernel has put them.
 
+mod live;
 mod place;
+mod program;
 mod steer;
 mod udp;
 mod xdp;
 
 pub use self::{
-    place::{Attach, Backend, Place, RelayPlace, XdpPlace},
+    place::{Attach, Backend, Place, RelayPlace, Transmit, XdpPlace},
     xdp::parse_mac,
 };
 
@@ -72,6 +74,15 @@ impl Transport {
         match self {
             Self::Udp(transport) => transport.flush(),
             Self::Xdp(transport) => transport.flush(),
+        }
+    }
+
+    /// Datagrams that were written and that would be cheaper to send if there were more of them.
+    #[inline]
+    pub(super) fn gathering(&self) -> usize {
+        match self {
+            Self::Udp(_) => 0,
+            Self::Xdp(transport) => transport.gathering(),
         }
     }
 

@@ -1,9 +1,9 @@
 //! Where the clients of a load sit, where their server is, and which way leads there.
 
-use std::{
-    net::{Ipv6Addr, SocketAddrV6},
-    str::FromStr,
-};
+use std::net::{Ipv6Addr, SocketAddrV6};
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 
 use portlease::wire::dhcpv6::{CLIENT_PORT, SERVER_PORT};
 
@@ -69,6 +69,8 @@ pub struct XdpPlace {
     pub interface: String,
     /// Where the program that picks the answers runs.
     pub attach: Attach,
+    /// How frames leave.
+    pub transmit: Transmit,
     /// Hardware address of the server or the router to it; without one it is asked for by neighbour discovery.
     pub server_mac: Option<[u8; 6]>,
     /// How many queues of the interface to use, from the first; without a number all.
@@ -76,7 +78,8 @@ pub struct XdpPlace {
 }
 
 /// Where the XDP program that picks the answers runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Attach {
     /// In the driver if it can, else in the network stack.
     #[default]
@@ -87,15 +90,15 @@ pub enum Attach {
     Generic,
 }
 
-impl FromStr for Attach {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "native" => Ok(Self::Native),
-            "generic" => Ok(Self::Generic),
-            other => Err(format!("`{other}` is no mode: auto, native or generic")),
-        }
-    }
+/// How frames leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transmit {
+    /// Through AF_XDP sockets: with zero copy where the driver can, else each in a socket buffer.
+    #[default]
+    Socket,
+    /// Bursts in frames of the kernel's own, without socket buffers; single frames as before. The driver must take
+    /// frames that are redirected to it. A virtual link does while both ends have a program in the driver; otherwise it
+    /// loses them.
+    LiveFrames,
 }

@@ -17,7 +17,7 @@ use portlease::{
     wire::checksum::Sum,
 };
 
-use super::{Attach, Place, Written, XdpPlace, steer::Steering};
+use super::{Attach, Place, Transmit, Written, XdpPlace, live::Outlet, steer::Steering};
 use crate::{
     error::{Doing as _, Result, RigError},
     shell,
@@ -33,6 +33,9 @@ const UDP: usize = 54;
 /// Frames in flight each way: answers to some thousand queries at once, and as many queries.
 const FRAMES: XdpOptions = XdpOptions { ring_frames: 4_096, reply_frames: 8_192 };
 
+/// So many frames at least leave by an outlet: for fewer, what the kernel needs to begin costs more than it saves.
+const BURST_MIN: usize = 12;
+
 /// One source address: the headers of all that leaves from it, but for lengths and checksum.
 #[derive(Debug)]
 struct Source {
@@ -46,6 +49,8 @@ pub(in super::super) struct XdpTransport {
     // First, so that no answer is steered to a socket that is gone.
     _steering: Steering,
     ports: Vec<RawPort>,
+    /// Sends bursts instead of the ports.
+    outlet: Option<Outlet>,
     sources: Vec<Source>,
     /// The UDP port that answers come to.
     port: u16,
@@ -66,7 +71,12 @@ impl XdpTransport {
             None => mac_towards(place.server, interface)?,
         };
         let port = place.port();
-        let (steering, mode) = attach(interface, port, facts.queues.max(1), options.attach)?;
+        let mut outlet = match options.transmit {
+            Transmit::LiveFrames => Some(Outlet::new(interface)?),
+            Transmit::Socket => None,
+        };
+        let all = facts.queues.max(1);
+        let (steering, mode) = attach(interface, port, all, options.attach, outlet.as_mut())?;
         let mut ports = Vec::new();
         for queue in 0..queues {
             let opened =
@@ -82,7 +92,7 @@ impl XdpTransport {
                 Source::new(facts.mac, mac, SocketAddrV6::new(source, port, 0, 0), server)
             })
             .collect();
-        Ok(Self { _steering: steering, ports, sources, port, inlet: 0, refused: 0 })
+        Ok(Self { _steering: steering, ports, outlet, sources, port, inlet: 0, refused: 0 })
     }
 
     #[inline]
@@ -92,11 +102,18 @@ impl XdpTransport {
         fill: impl FnOnce(&mut [u8]) -> Option<Written>,
     ) -> Result<()> {
         let client = client as usize;
-        let number = if self.ports.len() == 1 { 0 } else { client % self.ports.len() };
-        let Some(port) = self.ports.get_mut(number) else { return Ok(()) };
         let Some(source) = self.sources.get(client % self.sources.len().max(1)) else {
             return Ok(());
         };
+        if let Some(outlet) = &mut self.outlet {
+            if outlet.capacity() == 0 {
+                outlet.flush().doing("send queries")?;
+            }
+            outlet.send(|frame| source.write(frame, fill));
+            return Ok(());
+        }
+        let number = if self.ports.len() == 1 { 0 } else { client % self.ports.len() };
+        let Some(port) = self.ports.get_mut(number) else { return Ok(()) };
         if port.capacity() == 0 {
             flush(port, &mut self.refused)?;
         }
@@ -107,12 +124,25 @@ impl XdpTransport {
     }
 
     pub(super) fn flush(&mut self) -> Result<()> {
+        if let (Some(outlet), [port, ..]) = (&mut self.outlet, self.ports.as_mut_slice()) {
+            if outlet.written() < BURST_MIN {
+                let room = |port: &mut RawPort, frame: &[u8]| port.send(|room| copy(room, frame));
+                let refused = outlet.drain(|frame| room(port, frame));
+                self.refused += refused;
+            } else {
+                outlet.flush().doing("send queries")?;
+            }
+        }
         for port in &mut self.ports {
             if port.has_outstanding() {
                 flush(port, &mut self.refused)?;
             }
         }
         Ok(())
+    }
+
+    pub(super) fn gathering(&self) -> usize {
+        self.outlet.as_ref().map_or(0, Outlet::written)
     }
 
     pub(super) fn inlets(&self) -> usize {
@@ -148,6 +178,12 @@ fn flush(port: &mut RawPort, refused: &mut u64) -> Result<()> {
         }
         Err(error) => Err(error).doing("send queries"),
     }
+}
+
+/// Puts a frame into a larger buffer. Gives its length.
+fn copy(room: &mut [u8], frame: &[u8]) -> Option<usize> {
+    room.get_mut(..frame.len())?.copy_from_slice(frame);
+    Some(frame.len())
 }
 
 impl Source {
@@ -219,15 +255,25 @@ fn payload(frame: &[u8], port: u16) -> Option<&[u8]> {
     segment.get(HEADERS - UDP..).filter(|_| is_intact && field(UDP + 6) != 0)
 }
 
-fn attach(interface: &str, port: u16, queues: u32, attach: Attach) -> Result<(Steering, Mode)> {
-    let with = |mode| {
+fn attach(
+    interface: &str,
+    port: u16,
+    queues: u32,
+    attach: Attach,
+    mut outlet: Option<&mut Outlet>,
+) -> Result<(Steering, Mode)> {
+    let sends = outlet.is_some();
+    let mut with = |mode| {
         let flags = match mode {
             Mode::Native => XdpFlags::Native,
             Mode::Generic => XdpFlags::Generic,
         };
-        Steering::attach(interface, port, queues, flags).map(|steering| (steering, mode))
+        Steering::attach(interface, port, queues, flags, outlet.as_deref_mut())
+            .map(|steering| (steering, mode))
     };
     match attach {
+        // Only then does the driver take frames that are redirected to it.
+        Attach::Auto if sends => with(Mode::Native),
         Attach::Native => with(Mode::Native),
         Attach::Generic => with(Mode::Generic),
         Attach::Auto => with(Mode::Native).or_else(|_| with(Mode::Generic)),
