@@ -90,7 +90,7 @@ fn direct_clients_live_over_af_xdp_at_both_ends() {
         let scene = scene("xdp-native");
         run(&scene, options(&scene, backend(attach)));
         let counters = scene.daemon.counters().unwrap();
-        assert_eq!(counters.get("bad-checksum"), 0, "{counters:?}");
+        assert_eq!(counters.get("frame-bad-checksum"), 0, "{counters:?}");
     }
 }
 
@@ -110,7 +110,7 @@ fn bursts_leave_in_frames_of_the_kernels_own() {
         assert!(redirected(&scene) - before > 500);
     }
     let counters = scene.daemon.counters().unwrap();
-    assert_eq!(counters.get("bad-checksum"), 0, "{counters:?}");
+    assert_eq!(counters.get("frame-bad-checksum"), 0, "{counters:?}");
 }
 
 /// Frames that were redirected out of the clients' interface.

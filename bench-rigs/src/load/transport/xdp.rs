@@ -4,7 +4,7 @@ use std::{
     io,
     net::{Ipv6Addr, SocketAddrV6, UdpSocket},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use portlease::{
@@ -12,7 +12,7 @@ use portlease::{
         link::Facts,
         raw::{self, RawPort},
         steer::Mode,
-        xdp::XdpOptions,
+        xdp::{XdpError, XdpOptions},
     },
     wire::checksum::Sum,
 };
@@ -32,6 +32,9 @@ const UDP: usize = 54;
 
 /// Frames in flight each way: answers to some thousand queries at once, and as many queries.
 const FRAMES: XdpOptions = XdpOptions { ring_frames: 4_096, reply_frames: 8_192 };
+
+/// How long a queue may be taken by a socket that its owner has closed already.
+const QUEUE_TAKEN_PATIENCE: Duration = Duration::from_secs(2);
 
 /// So many frames at least leave by an outlet: for fewer, what the kernel needs to begin costs more than it saves.
 const BURST_MIN: usize = 12;
@@ -79,8 +82,7 @@ impl XdpTransport {
         let (steering, mode) = attach(interface, port, all, options.attach, outlet.as_mut())?;
         let mut ports = Vec::new();
         for queue in 0..queues {
-            let opened =
-                RawPort::open(&facts, queue, mode, FRAMES).map_err(|error| unusable(&error))?;
+            let opened = open(&facts, queue, mode).map_err(|error| unusable(&error))?;
             steering.admit(queue, opened.socket())?;
             ports.push(opened);
         }
@@ -165,6 +167,19 @@ impl XdpTransport {
         let milliseconds = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
         let milliseconds = if outstanding { 0 } else { milliseconds };
         raw::wait(&self.ports, milliseconds).doing("wait for answers")
+    }
+}
+
+/// A socket on a queue. The kernel gives up that of a run which has just ended a little later than its owner.
+fn open(facts: &Facts, queue: u32, mode: Mode) -> std::result::Result<RawPort, XdpError> {
+    let patience = Instant::now() + QUEUE_TAKEN_PATIENCE;
+    loop {
+        match RawPort::open(facts, queue, mode, FRAMES) {
+            Err(XdpError::QueueTaken { .. }) if Instant::now() < patience => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            outcome => return outcome,
+        }
     }
 }
 
