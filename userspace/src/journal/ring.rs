@@ -166,6 +166,11 @@ impl<S: Storage> RingLog<S> {
             .map_err(|source| failed("write", &self.storage, source))
     }
 
+    /// Tuples that there may be at a time, about.
+    fn tuples(&self) -> usize {
+        usize::try_from(self.options.capacity_leases).unwrap_or(0)
+    }
+
     /// Why the ring must be written anew, if it must.
     fn rewrite_for(&self, chain: &Chain) -> Option<Rewrite> {
         let wanted = self.options;
@@ -187,7 +192,8 @@ impl<S: Storage> RingLog<S> {
         };
         let mut storage = self.storage.successor(superblock.octets())?;
         format(&mut storage, &superblock)?;
-        let mut appender = self.appender(superblock, first_batch(), Newest::default());
+        let mut appender =
+            self.appender(superblock, first_batch(), Newest::expecting(self.tuples()));
         let mut batch = Vec::with_capacity(BATCH_RECORDS);
         let mut outcome = Ok(());
         let mut visitor = InOrder(|record: &Record, sequence| {
@@ -229,7 +235,7 @@ impl<S: Storage> LeaseLog for RingLog<S> {
     }
 
     fn recover_into(&mut self, adopter: &mut dyn Adopter) -> Result<RecoveryReport, LogError> {
-        let tuples = usize::try_from(self.options.capacity_leases).unwrap_or(0);
+        let tuples = self.tuples();
         let mut noting = Noting { newest: Newest::expecting(tuples), tuples, adopter };
         let mut reader = Reader::new(&self.storage, &self.superblock, self.options.accept_loss);
         let chain = reader.walk(&mut noting)?;
