@@ -3,53 +3,51 @@
 use std::net::Ipv6Addr;
 
 use super::{
-    key::{ClientIdentity, SiteId},
+    key::{ClientIdentity, SiteId, Source},
     record::{Record, Softwire, State, Tuple, lasts},
     rules::{Rule, holds},
     stamp::{Now, Stamp},
 };
-use crate::memory::prefetch;
+use crate::memory::{prefetch, spacious};
 
 /// Images that memory is taken for at a time: they never move, and no more memory is taken than is used.
-const CHUNK: usize = 1 << 14;
+const CHUNK: usize = 1 << 16;
 
 /// Records whose images are approached together: while one is looked at, the next are on their way from memory.
 const GROUP: usize = 32;
 
-/// What the newest record of a tuple says.
+/// What the newest record of a tuple says, but for its softwire, which few have. A cache line.
 #[derive(Clone, Copy)]
+#[repr(align(64))]
 pub(super) struct Image {
     pub stamp: Stamp,
     pub tuple: Tuple,
     pub identity: ClientIdentity,
-    pub state: State,
-    pub expires: u32,
-    pub source: Ipv6Addr,
+    pub source: Source,
     pub site: SiteId,
-    pub softwire: Option<Softwire>,
+    pub expires: u32,
+    pub state: State,
 }
+
+const _: () = assert!(size_of::<Image>() == 64);
 
 impl Image {
     /// What a record says; `None` if it is of a kind that this version does not know.
-    pub(super) fn of(record: &Record) -> Option<Image> {
+    fn of(record: &Record, source: impl Fn(Ipv6Addr) -> Source) -> Option<Image> {
         Some(Image {
             stamp: record.stamp(),
             tuple: record.tuple(),
             identity: record.identity(),
-            state: record.state()?,
-            expires: record.expires(),
-            source: record.source(),
+            source: source(record.source()),
             site: record.site(),
-            softwire: record.softwire(),
+            expires: record.expires(),
+            state: record.state()?,
         })
     }
 
-    /// Whether this is a lease that runs and has a softwire.
-    pub(super) fn has_softwire(&self, now: Now) -> bool {
-        self.state == State::Bound
-            && self.softwire.is_some()
-            && lasts(self.expires, now)
-            && holds(Rule::SoftwiresOutliveRestarts)
+    /// Whether this is a lease that runs.
+    pub(super) fn runs(&self, now: Now) -> bool {
+        self.state == State::Bound && lasts(self.expires, now)
     }
 
     /// When others get the slot.
@@ -80,33 +78,46 @@ pub struct OutsideLease {
 pub(super) struct Images {
     /// Open addressing by tuple: half of the hash above, the image's number and one below; 0 where there is none.
     index: Vec<u64>,
-    count: u32,
-    chunks: Vec<Vec<Image>>,
+    all: Chunks<Image>,
+    /// Of each image, if leases have any.
+    softwires: Option<Chunks<Option<Softwire>>>,
 }
 
 impl Images {
     /// No image; there will be about as many as `tuples`.
-    pub(super) fn with_capacity(tuples: usize) -> Images {
-        let index = vec![0; tuples.saturating_mul(2).clamp(16, 1 << 28)];
-        Images { index, count: 0, chunks: Vec::new() }
+    pub(super) fn new(tuples: usize, with_softwires: bool) -> Images {
+        let index = empty_index(tuples.saturating_mul(2).clamp(16, 1 << 28));
+        Images { index, all: Chunks::new(), softwires: with_softwires.then(Chunks::new) }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.count as usize
+        self.all.count as usize
     }
 
     /// The image of this number, which must be below [`len`](Self::len).
     pub(super) fn get(&self, number: u32) -> &Image {
-        &self.chunks[number as usize / CHUNK][number as usize % CHUNK]
+        self.all.get(number)
     }
 
     /// All images, by their numbers.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Image> {
-        self.chunks.iter().flatten()
+        self.all.chunks.iter().flatten()
     }
 
-    /// Keeps what these records say if it is newer than what is known of their tuples.
-    pub(super) fn take_in(&mut self, records: &[Record], mut each: impl FnMut(Option<&Image>)) {
+    /// The images that have softwires, with these.
+    pub(super) fn with_softwires(&self) -> impl Iterator<Item = (&Image, Softwire)> {
+        let softwires = self.softwires.iter().flat_map(|softwires| softwires.chunks.iter());
+        let both = self.iter().zip(softwires.flatten());
+        both.filter_map(|(image, softwire)| softwire.map(|softwire| (image, softwire)))
+    }
+
+    /// Keeps what these records say if it is newer than what is known of their tuples, and tells of each what it says.
+    pub(super) fn take_in(
+        &mut self,
+        records: &[Record],
+        source: impl Fn(Ipv6Addr) -> Source,
+        mut each: impl FnMut(Option<&Image>),
+    ) {
         for group in records.chunks(GROUP) {
             for record in group {
                 prefetch(&self.index[self.home(hash(record.tuple()))]);
@@ -117,55 +128,51 @@ impl Images {
                 if entry >> 32 == wanted & LOW
                     && let Some(number) = number_of(entry)
                 {
-                    let known = self.get(number);
-                    prefetch(&known.stamp);
-                    prefetch(&known.tuple);
+                    prefetch(self.get(number));
                 }
             }
             for record in group {
-                let image = Image::of(record);
+                let image = Image::of(record, &source);
                 each(image.as_ref());
                 if let Some(image) = image {
-                    self.take(image);
+                    self.take(image, record);
                 }
             }
         }
     }
 
-    fn take(&mut self, image: Image) {
+    fn take(&mut self, image: Image, record: &Record) {
         let wanted = hash(image.tuple);
         let mut at = self.home(wanted);
         // There is always a free place.
         while let Some(number) = number_of(self.index[at]) {
             if self.index[at] >> 32 == wanted & LOW {
-                let known = &mut self.chunks[number as usize / CHUNK][number as usize % CHUNK];
+                let known = self.all.get_mut(number);
                 if known.tuple == image.tuple {
                     if known.stamp < image.stamp || !holds(Rule::GreaterStampWins) {
                         *known = image;
+                        if let Some(softwires) = &mut self.softwires {
+                            *softwires.get_mut(number) = record.softwire();
+                        }
                     }
                     return;
                 }
             }
             at = self.next(at);
         }
-        // No log has room for 2^32 records.
-        self.count += 1;
-        self.index[at] = (wanted & LOW) << 32 | u64::from(self.count);
-        if let Some(last) = self.chunks.last_mut().filter(|last| last.len() < CHUNK) {
-            last.push(image);
-        } else {
-            let mut chunk = Vec::with_capacity(CHUNK);
-            chunk.push(image);
-            self.chunks.push(chunk);
+        self.all.push(image);
+        if let Some(softwires) = &mut self.softwires {
+            softwires.push(record.softwire());
         }
+        self.index[at] = (wanted & LOW) << 32 | u64::from(self.all.count);
         if self.len() > self.index.len() / 4 * 3 {
             self.grow();
         }
     }
 
     fn grow(&mut self) {
-        self.index = vec![0; self.index.len() * 2];
-        for number in 1..=self.count {
+        self.index = empty_index(self.index.len() * 2);
+        for number in 1..=self.all.count {
             let wanted = hash(self.get(number - 1).tuple);
             let mut at = self.home(wanted);
             while self.index[at] != 0 {
@@ -185,6 +192,44 @@ impl Images {
     }
 }
 
+/// Items that never move.
+struct Chunks<T> {
+    count: u32,
+    chunks: Vec<Vec<T>>,
+}
+
+impl<T> Chunks<T> {
+    fn new() -> Self {
+        Chunks { count: 0, chunks: Vec::new() }
+    }
+
+    fn push(&mut self, item: T) {
+        // No log has room for 2^32 records.
+        self.count += 1;
+        if let Some(last) = self.chunks.last_mut().filter(|last| last.len() < CHUNK) {
+            last.push(item);
+        } else {
+            let mut chunk = spacious(CHUNK);
+            chunk.push(item);
+            self.chunks.push(chunk);
+        }
+    }
+
+    fn get(&self, number: u32) -> &T {
+        &self.chunks[number as usize / CHUNK][number as usize % CHUNK]
+    }
+
+    fn get_mut(&mut self, number: u32) -> &mut T {
+        &mut self.chunks[number as usize / CHUNK][number as usize % CHUNK]
+    }
+}
+
+fn empty_index(places: usize) -> Vec<u64> {
+    let mut index = spacious(places);
+    index.resize(places, 0);
+    index
+}
+
 /// The half of a hash that does not choose the place.
 const LOW: u64 = 0xffff_ffff;
 
@@ -192,6 +237,9 @@ const LOW: u64 = 0xffff_ffff;
 fn number_of(entry: u64) -> Option<u32> {
     u32::try_from(entry & LOW).ok()?.checked_sub(1)
 }
+
+/// No shard has the image's client.
+pub(super) const NOWHERE: u32 = u32::MAX;
 
 /// Numbers of images, sorted by the shard that has their client.
 pub(super) struct ByShard {
@@ -201,20 +249,20 @@ pub(super) struct ByShard {
 }
 
 impl ByShard {
-    /// Sorts numbers of which `shard` says where they belong; those that belong nowhere are left out.
-    pub(super) fn new(shards: usize, shard: &[Option<u32>]) -> ByShard {
+    /// Sorts numbers of which `shard` says where they belong; those that belong [nowhere](NOWHERE) are left out.
+    pub(super) fn new(shards: usize, shard: &[u32]) -> ByShard {
         let mut begins = vec![0; shards + 1];
-        for shard in shard.iter().flatten() {
-            begins[*shard as usize + 1] += 1;
+        for &shard in shard.iter().filter(|&&shard| shard != NOWHERE) {
+            begins[shard as usize + 1] += 1;
         }
         for shard in 0..shards {
             begins[shard + 1] += begins[shard];
         }
         let mut next = begins.clone();
         let mut numbers = vec![0; begins[shards] as usize];
-        for (number, shard) in (0..).zip(shard) {
-            if let Some(shard) = shard {
-                let place = &mut next[*shard as usize];
+        for (number, &shard) in (0..).zip(shard) {
+            if shard != NOWHERE {
+                let place = &mut next[shard as usize];
                 numbers[*place as usize] = number;
                 *place += 1;
             }
@@ -257,18 +305,18 @@ mod tests {
     #[test]
     fn of_each_tuple_the_greatest_stamp_is_kept_however_many_there_are() {
         let mut random = fastrand::Rng::with_seed(3);
-        let mut images = Images::with_capacity(0);
+        let mut images = Images::new(0, false);
         let mut greatest = std::collections::BTreeMap::new();
         for _ in 0..300 {
             let records: Vec<Record> =
-                (0..100).map(|_| record(random.u32(..20_000), random.u64(1..99))).collect();
-            images.take_in(&records, |image| assert!(image.is_some()));
+                (0..700).map(|_| record(random.u32(..100_000), random.u64(1..99))).collect();
+            images.take_in(&records, |_| Source(0), |image| assert!(image.is_some()));
             for record in &records {
                 let known = greatest.entry(record.tuple()).or_insert(record.stamp());
                 *known = record.stamp().max(*known);
             }
         }
-        assert!(images.len() > CHUNK / 2);
+        assert!(images.len() > CHUNK);
         let kept = images.iter().map(|image| (image.tuple, image.stamp));
         assert_eq!(kept.collect::<std::collections::BTreeMap<_, _>>(), greatest);
         assert_eq!(images.len(), greatest.len());
@@ -276,7 +324,7 @@ mod tests {
 
     #[test]
     fn numbers_are_sorted_by_shard_and_those_of_none_left_out() {
-        let sorted = ByShard::new(3, &[Some(2), None, Some(0), Some(2)]);
+        let sorted = ByShard::new(3, &[2, NOWHERE, 0, 2]);
         assert_eq!(
             (sorted.shard(0), sorted.shard(1), sorted.shard(2)),
             (&[2][..], &[][..], &[0, 3][..])

@@ -10,7 +10,7 @@ use super::{
     LeaseError, Leases,
     bindings::Shard,
     entry::Resting,
-    images::{ByShard, Image, Images},
+    images::{ByShard, Image, Images, NOWHERE},
     key::BindingKey,
     pools::Location,
     promise::Promise,
@@ -62,7 +62,8 @@ pub struct Recovery<'l> {
 
 impl<'l> Recovery<'l> {
     pub(super) fn new(leases: &'l Leases) -> Self {
-        let images = Images::with_capacity(leases.settings().capacity);
+        let with_softwires = leases.stock().softwires.is_some();
+        let images = Images::new(leases.settings().capacity, with_softwires);
         Recovery { leases, images, recovered: Recovered::default() }
     }
 
@@ -73,8 +74,9 @@ impl<'l> Recovery<'l> {
 
     /// Takes records into account.
     pub fn adopt_all(&mut self, records: &[Record]) {
-        let Self { images, recovered, .. } = self;
-        images.take_in(records, |image| match image {
+        let Self { leases, images, recovered } = self;
+        let source = |address| leases.source(address);
+        images.take_in(records, source, |image| match image {
             Some(image) => recovered.greatest_stamp = recovered.greatest_stamp.max(image.stamp),
             None => recovered.unknown += 1,
         });
@@ -94,12 +96,8 @@ impl<'l> Recovery<'l> {
     pub fn finish(self, now: Now) -> Result<Recovered, LeaseError> {
         let Recovery { leases, images, mut recovered } = self;
         let hold_down_seconds = leases.hold_down_seconds();
-        let mut softwires = Vec::new();
         let mut shards = Vec::with_capacity(images.len());
         for image in images.iter() {
-            if leases.stock().softwires.is_some() && image.has_softwire(now) {
-                softwires.push(*image);
-            }
             let inside = leases.inside(image);
             if inside.is_none() && lasts(image.end(hold_down_seconds), now) {
                 let Image { tuple, identity, state, .. } = *image;
@@ -107,7 +105,7 @@ impl<'l> Recovery<'l> {
                 recovered.outside.push(OutsideLease { tuple, identity, state, until });
             }
             let shard = inside.map(|(key, _)| leases.shard_number(key));
-            shards.push(shard.and_then(|shard| u32::try_from(shard).ok()));
+            shards.push(shard.and_then(|shard| u32::try_from(shard).ok()).unwrap_or(NOWHERE));
         }
         let by_shard = ByShard::new(leases.shards.len(), &shards);
         drop(shards);
@@ -125,7 +123,7 @@ impl<'l> Recovery<'l> {
             recovered.quarantined += part.quarantined;
             recovered.past += part.past;
         }
-        leases.restore_softwires(softwires, now);
+        leases.restore_softwires(&images, now);
         if holds(Rule::OutsideLeasesHold) {
             leases.hold_outside(&recovered.outside);
         }
@@ -176,7 +174,6 @@ impl Leases {
             let numbers = by_shard.shard(number).iter();
             for &number in numbers.clone() {
                 prefetch(images.get(number));
-                prefetch(&images.get(number).tuple);
             }
             inside.extend(numbers.filter_map(|&number| {
                 let image = images.get(number);
@@ -196,7 +193,7 @@ impl Leases {
             }
             // The newest first: in a full shard they are the ones that are remembered.
             past.sort_unstable_by_key(|inside| Reverse(inside.image.stamp));
-            recovered.past += past.iter().filter(|one| self.remember(&mut shard, one)).count();
+            recovered.past += past.iter().filter(|one| Self::remember(&mut shard, one)).count();
         }
         Some(recovered)
     }
@@ -226,7 +223,7 @@ impl Leases {
                     lease = Some(inside);
                     let entry = shard.entry_mut(place);
                     entry.bind(*at, image.state, image.expires, image.stamp);
-                    entry.promised(self.source(image.source), Promise::RECOVERED);
+                    entry.promised(image.source, Promise::RECOVERED);
                     self.stock().claim(*at);
                     if image.state == State::Bound {
                         recovered.bound += 1;
@@ -284,13 +281,16 @@ impl Leases {
 
     /// Notes where the softwires of the leases that run begin. Of two leases that begin at one address the older has
     /// been given another, or was released, though the record that says so was lost.
-    fn restore_softwires(&self, mut images: Vec<Image>, now: Now) {
-        let Some(softwires) = &self.stock().softwires else { return };
-        images.sort_unstable_by_key(|image| Reverse((image.stamp, image.identity.0)));
-        for image in images {
-            let Some(softwire) = image.softwire else { continue };
+    fn restore_softwires(&self, images: &Images, now: Now) {
+        let softwires = self.stock().softwires.as_ref();
+        let kept = softwires.filter(|_| holds(Rule::SoftwiresOutliveRestarts));
+        let Some(softwires) = kept else { return };
+        let runs = |(image, _): &(&Image, _)| image.runs(now);
+        let mut running: Vec<_> = images.with_softwires().filter(runs).collect();
+        running.sort_unstable_by_key(|(image, _)| Reverse((image.stamp, image.identity.0)));
+        for (image, softwire) in running {
             let (identity, expires) = (image.identity, image.expires);
-            let Some((key, at)) = self.inside(&image) else {
+            let Some((key, at)) = self.inside(image) else {
                 softwires.claim_outside(softwire.address, identity, expires, now);
                 continue;
             };
@@ -308,7 +308,7 @@ impl Leases {
     }
 
     /// Remembers a client's last slot if the client has no lease and its shard has room.
-    fn remember(&self, shard: &mut Shard<'_>, inside: &Inside<'_>) -> bool {
+    fn remember(shard: &mut Shard<'_>, inside: &Inside<'_>) -> bool {
         let Inside { key, at, image } = inside;
         let place = match shard.find(*key) {
             Some(place) if shard.entry(place).state().is_some() => return false,
@@ -321,7 +321,7 @@ impl Leases {
         };
         let entry = shard.entry_mut(place);
         entry.bind(*at, image.state, image.expires, image.stamp);
-        entry.promised(self.source(image.source), Promise::RECOVERED);
+        entry.promised(image.source, Promise::RECOVERED);
         entry.unhold();
         true
     }
