@@ -20,6 +20,10 @@ use crate::{
 /// Octets of a record in the log.
 const RECORD_LENGTH: u64 = 128;
 
+/// Records that the log has room for, for each port set of the pool: so few that it comes round often, and enough for
+/// all that may be held at a time.
+const RECORDS_PER_PORT_SET: u64 = 2;
+
 /// How long the load may take for the ACKs between two kills.
 const ACKS_TIMEOUT: Duration = Duration::from_mins(5);
 
@@ -30,7 +34,7 @@ pub struct Ordeal {
     pub kills: u32,
     /// ACKs before each kill, at least; up to twice as many, drawn at random.
     pub acknowledged_min: u64,
-    /// Clients; also what the log is sized for.
+    /// Clients; the pool is sized for twice as many, and the log for two records a port set of that pool.
     pub clients: u32,
     /// Share of the starts that are killed once more before they serve.
     pub recovery_kill_share: f64,
@@ -196,10 +200,10 @@ impl Ordeal {
     }
 
     fn config(&self, store: &Path) -> Config {
-        Config {
-            store: Some(store.to_path_buf()),
-            ..Config::new(SERVER_INTERFACE, SERVER, &self.datapath).for_clients(2 * self.clients)
-        }
+        let base = Config::new(SERVER_INTERFACE, SERVER, &self.datapath);
+        let config = base.for_clients(2 * self.clients);
+        let octets = u64::from(config.capacity) * RECORDS_PER_PORT_SET * RECORD_LENGTH;
+        Config { store: Some(store.to_path_buf()), ring_octets: Some(octets), ..config }
     }
 
     fn load(&self, stage: &Stage) -> Options {

@@ -43,6 +43,8 @@ pub struct Config {
     pub store: Option<PathBuf>,
     /// Leases that the log has room for.
     pub capacity: u32,
+    /// Octets of the log's file; by default as many as the daemon gives it for that capacity.
+    pub ring_octets: Option<u64>,
     /// How long a lease is.
     pub lease_seconds: u32,
     /// How long a freed port set waits.
@@ -65,6 +67,7 @@ impl Config {
             udp: true,
             store: None,
             capacity: 10_000,
+            ring_octets: None,
             lease_seconds: 3600,
             hold_down_seconds: 120,
             server: String::new(),
@@ -113,6 +116,9 @@ impl fmt::Display for Config {
             }
         }
         writeln!(f, "capacity = {}", self.capacity)?;
+        if let Some(octets) = self.ring_octets {
+            writeln!(f, "ring-octets = {octets}")?;
+        }
         writeln!(f, "[lease]\ntime = \"{}s\"", self.lease_seconds)?;
         writeln!(f, "hold-down = \"{}s\"", self.hold_down_seconds)?;
         write!(f, "{}", self.links)

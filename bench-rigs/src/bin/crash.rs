@@ -6,8 +6,8 @@ use bench_rigs::{crash::Ordeal, daemon, interrupt};
 use clap::Parser;
 
 /// Kills the daemon at random moments under load, some times while it recovers, and after each kill renews every
-/// lease that was acknowledged. Exits with 1 if one is lost or a tuple is held by two, or if the log did not come
-/// round as often as demanded.
+/// lease that was acknowledged. Exits with 1 if one is lost or a tuple is held by two; with 3 if none is, but the log
+/// did not come round as often as demanded, so that this says little.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
@@ -19,7 +19,7 @@ struct Arguments {
     #[arg(long, default_value_t = 10_000)]
     acks: u64,
 
-    /// Number of clients; the log is sized for twice as many
+    /// Number of clients; the pool and the log are sized for twice as many
     #[arg(long, default_value_t = 5_000)]
     clients: u32,
 
@@ -39,6 +39,9 @@ struct Arguments {
     #[arg(long)]
     folder: Option<PathBuf>,
 }
+
+/// Exit status: no promise was broken, but too few were tried. (2 is for arguments that nobody understands.)
+const NOT_PROVEN: u8 = 3;
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
@@ -69,11 +72,17 @@ fn main() -> anyhow::Result<ExitCode> {
         );
     })?;
     println!("\n{outcome}");
-    let mut good = outcome.kept_every_promise();
-    if outcome.wraps_min() < arguments.wraps {
-        println!("the log came round less often than {} times", arguments.wraps);
-        good = false;
+    if !outcome.kept_every_promise() {
+        println!("PROMISES WERE BROKEN");
+        return Ok(ExitCode::FAILURE);
     }
-    println!("{}", if good { "every promise was kept" } else { "PROMISES WERE BROKEN" });
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!("every promise was kept");
+    if outcome.wraps_min() < arguments.wraps {
+        println!(
+            "NOT PROVEN ENOUGH: the log came round less often than {} times; more kills or ACKs would do",
+            arguments.wraps
+        );
+        return Ok(ExitCode::from(NOT_PROVEN));
+    }
+    Ok(ExitCode::SUCCESS)
 }
