@@ -15,7 +15,7 @@ use crate::{
     lease::key::LinkId,
     wire::{
         datagram::Datagram,
-        dhcpv4::{PortParamsField, View},
+        dhcpv4::{MessageType, PortParamsField, View},
         dhcpv6::{self, InformationRequest, Request},
     },
 };
@@ -47,6 +47,15 @@ pub(super) struct Query<'a> {
     pub remarks: Remarks,
     /// An error if the message has no identity. It counts only once its site has been heard.
     pub client: Result<Identified, Refusal>,
+}
+
+impl Reading<'_> {
+    /// Whether its client only begins: a DISCOVER, which it sends again if nobody answers (RFC 2131 §4.1).
+    #[inline]
+    pub fn begins(&self) -> bool {
+        let Ok(Content::Query(query)) = &self.content else { return false };
+        query.message.kind() == MessageType::Discover
+    }
 }
 
 impl Engine {

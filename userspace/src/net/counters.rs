@@ -31,6 +31,8 @@ events! {
     TransmitFull = "tx-full",
     /// The kernel refused one reply (no route, no neighbour, address gone) and it was dropped.
     TransmitFailed = "tx-failed",
+    /// There was no buffer for the reply, and the query was dropped. The size of bursts excludes it.
+    NoBlank = "no-blank",
     /// A reply longer than the port can send was dropped.
     ReplyTooLarge = "reply-over-mtu",
     /// A datagram longer than the receive buffer was dropped.

@@ -54,7 +54,7 @@ pub(super) struct Queue {
     completion: CompQueue,
     /// Where rings write descriptors before they become frames.
     scratch: Vec<FrameDesc>,
-    /// Places in the transmit ring.
+    /// Places in the receive and the transmit ring, each.
     ring: u32,
     /// Frames that were put into the transmit ring and have not come back.
     in_flight: usize,
@@ -116,6 +116,11 @@ impl Queue {
     /// What the kernel has counted.
     pub(super) fn statistics(&self) -> io::Result<XdpStatistics> {
         self.rx.fd().xdp_statistics()
+    }
+
+    /// How many of the receive ring's places are taken, in percent.
+    pub(super) fn waiting_percent(&mut self) -> u32 {
+        self.rx.nb_avail_exact().saturating_mul(100) / self.ring.max(1)
     }
 
     /// Takes at most `limit` frames that were received.

@@ -83,6 +83,12 @@ pub trait Port {
     /// many were taken from the kernel, sound or not.
     fn burst<H: Handler<Self::Reply>>(&mut self, limit: usize, handler: &mut H) -> usize;
 
+    /// How much of the kernel's room for datagrams that wait to be received is taken, in percent; 0 where it is not
+    /// known. Where it is full, the kernel drops what comes, whatever it is.
+    fn waiting_percent(&mut self) -> u32 {
+        0
+    }
+
     /// Queues a reply that was parked. It leaves with the next [`flush`](Self::flush).
     fn send(&mut self, reply: Self::Reply);
 

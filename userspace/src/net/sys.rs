@@ -81,15 +81,17 @@ pub fn boottime() -> Duration {
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Runs the calling thread on core `cpu` only.
-pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
+/// Runs the calling thread on these cores only.
+pub fn pin_to_cpus(cpus: &[usize]) -> io::Result<()> {
     // SAFETY: a cpu_set_t is an array of integers, for which zero is a value.
     let mut set: libc::cpu_set_t = unsafe { zeroed() };
-    if cpu >= libc::CPU_SETSIZE as usize {
-        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    for &cpu in cpus {
+        if cpu >= libc::CPU_SETSIZE as usize {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
+        // SAFETY: `cpu` was just checked against the size of the set.
+        unsafe { libc::CPU_SET(cpu, &mut set) };
     }
-    // SAFETY: `cpu` was just checked against the size of the set.
-    unsafe { libc::CPU_SET(cpu, &mut set) };
     // SAFETY: pointer and size are those of `set`; 0 is the calling thread.
     check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const set) })?;
     Ok(())
@@ -97,7 +99,7 @@ pub fn pin_to_cpu(cpu: usize) -> io::Result<()> {
 
 /// The cores on which the calling thread may run.
 pub fn allowed_cpus() -> io::Result<Vec<usize>> {
-    // SAFETY: as in `pin_to_cpu`.
+    // SAFETY: as in `pin_to_cpus`.
     let mut set: libc::cpu_set_t = unsafe { zeroed() };
     // SAFETY: pointer and size are those of `set`; 0 is the calling thread.
     check(unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut set) })?;
@@ -111,6 +113,14 @@ pub fn set_round_robin(priority: i32) -> io::Result<()> {
     let parameters = libc::sched_param { sched_priority: priority };
     // SAFETY: the pointer is to a sched_param; 0 is the calling thread.
     check(unsafe { libc::sched_setscheduler(0, libc::SCHED_RR, &raw const parameters) })?;
+    Ok(())
+}
+
+/// How much the calling thread goes before others of the ordinary class: from 19, after them, to -20, before them (needs
+/// `CAP_SYS_NICE` below 0).
+pub fn set_niceness(niceness: i32) -> io::Result<()> {
+    // SAFETY: no pointers are passed; for Linux the process 0 is the calling thread.
+    check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) })?;
     Ok(())
 }
 
@@ -322,9 +332,9 @@ mod tests {
     fn a_thread_can_be_pinned_to_a_core_it_may_use_and_to_no_other() {
         std::thread::spawn(|| {
             let cpu = *allowed_cpus().unwrap().last().unwrap();
-            pin_to_cpu(cpu).unwrap();
+            pin_to_cpus(&[cpu]).unwrap();
             assert_eq!(allowed_cpus().unwrap(), [cpu]);
-            assert!(pin_to_cpu(usize::MAX).is_err());
+            assert!(pin_to_cpus(&[usize::MAX]).is_err() && pin_to_cpus(&[]).is_err());
             assert_eq!(allowed_cpus().unwrap(), [cpu]);
         })
         .join()

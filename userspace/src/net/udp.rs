@@ -386,7 +386,10 @@ impl UdpPort {
             handler.approach(reading);
         }
         for &(ref reading, peer, source) in burst.iter().flatten() {
-            let Some(buffer) = blanks.pop() else { return };
+            let Some(buffer) = blanks.pop() else {
+                self.counters.count(Event::NoBlank);
+                continue;
+            };
             let start = buffer * DATAGRAM_LENGTH_MAX;
             let out = &mut replies[start..start + DATAGRAM_LENGTH_MAX];
             let disposal = handler.answer(reading, out);

@@ -190,9 +190,16 @@ impl XdpPort {
             handler.approach(&accepted.reading);
         }
         for accepted in burst.iter().flatten() {
-            let Some(mut blank) = blanks.pop() else { return };
+            let Some(mut blank) = blanks.pop() else {
+                counters.count(Event::NoBlank);
+                continue;
+            };
             let out = queue.blank(&mut blank);
-            let disposal = accepted.answer(out, reach, handler);
+            let Some(disposal) = accepted.answer(out, reach, handler) else {
+                counters.count(Event::ReplyTooLarge);
+                blanks.push(blank);
+                continue;
+            };
             let (Disposal::Send { length, port } | Disposal::Park { length, port }) = disposal
             else {
                 blanks.push(blank);
@@ -223,6 +230,10 @@ impl Port for XdpPort {
 
     fn capacity(&self) -> usize {
         self.blanks.len()
+    }
+
+    fn waiting_percent(&mut self) -> u32 {
+        self.queue.waiting_percent()
     }
 
     fn burst<H: Handler<XdpReply>>(&mut self, limit: usize, handler: &mut H) -> usize {
@@ -346,17 +357,15 @@ fn accept<'a, H: Handler<XdpReply>>(
 }
 
 impl<'a, T> Accepted<'a, T> {
-    /// Has the reply built in `out`, where its payload will stand.
+    /// Has the reply built in `out`, where its payload will stand. `None` if headers alone are too long.
     #[inline]
-    fn answer<H>(&self, out: &mut [u8], reach: &Reach, handler: &mut H) -> Disposal
+    fn answer<H>(&self, out: &mut [u8], reach: &Reach, handler: &mut H) -> Option<Disposal>
     where
         H: Handler<XdpReply, Reading<'a> = T>,
     {
         let room = out.len().min(frame_length_max(self.header_length, reach.mtu));
-        match out.get_mut(self.header_length..room) {
-            Some(out) => handler.answer(&self.reading, out),
-            None => Disposal::Discard,
-        }
+        let out = out.get_mut(self.header_length..room)?;
+        Some(handler.answer(&self.reading, out))
     }
 }
 

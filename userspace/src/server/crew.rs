@@ -20,7 +20,7 @@ use crate::{
     net::{
         Port,
         counters::NetCounters,
-        sys::{WakeFd, pin_to_cpu},
+        sys::{WakeFd, pin_to_cpus, set_niceness},
     },
 };
 
@@ -34,6 +34,11 @@ use super::{
 
 /// Records that a lane holds: four bursts of moves, and what gathers while a slow disk works.
 pub const LANE_RECORDS: usize = 16_384;
+
+/// How much workers go before others: what else runs on their cores would hold up a queue for milliseconds. Not by a
+/// real-time class, since one that never sleeps would keep out what the kernel has to do on its core; and not before
+/// the kernel's own block threads (-20), which the disk's sync goes through.
+const NICENESS: i32 = -19;
 
 /// What a worker needs and outlives it.
 struct Berth {
@@ -61,17 +66,20 @@ pub struct Crew {
     pace: Arc<Pace>,
     events: Sender<Event>,
     editions: u64,
+    /// Cores that the journal may run on.
+    journal_cpus: Vec<usize>,
     /// Counters of ports that were closed.
     closed: Vec<Arc<NetCounters>>,
 }
 
 impl Crew {
-    /// A berth for each lane of `watermarks`, all empty.
+    /// A berth for each lane of `watermarks`, all empty. `journal_cpus`: the cores that the journal may run on.
     pub fn new(
         watermarks: Arc<Watermarks>,
         clock: Clock,
         pace: Arc<Pace>,
         events: Sender<Event>,
+        journal_cpus: Vec<usize>,
     ) -> io::Result<Self> {
         let berth = |number: usize| {
             let wake = Arc::new(WakeFd::new()?);
@@ -82,7 +90,8 @@ impl Crew {
             Ok(Berth { lane, wake, counters: Arc::default(), running: None })
         };
         let berths = (0..watermarks.lanes()).map(berth).collect::<io::Result<_>>()?;
-        Ok(Self { berths, watermarks, clock, pace, events, editions: 0, closed: Vec::new() })
+        let (editions, closed) = (0, Vec::new());
+        Ok(Self { berths, watermarks, clock, pace, events, editions, journal_cpus, closed })
     }
 
     /// All lanes, for the journal.
@@ -110,6 +119,7 @@ impl Crew {
             pace: self.pace.clone(),
             stop: stop.clone(),
             lane: berth.lane.clone(),
+            shares_core: cpu.is_none_or(|cpu| self.journal_cpus.contains(&cpu)),
             wake: berth.wake.clone(),
             counters: berth.counters.clone(),
         };
@@ -117,9 +127,15 @@ impl Crew {
         let label = name.to_owned();
         let thread = std::thread::Builder::new().name(label.clone()).spawn(move || {
             if let Some(cpu) = cpu
-                && let Err(error) = pin_to_cpu(cpu)
+                && let Err(error) = pin_to_cpus(&[cpu])
             {
                 tracing::warn!("worker {label} is not pinned to core {cpu}: {error}");
+            }
+            if let Err(error) = set_niceness(NICENESS) {
+                tracing::warn!(
+                    "worker {label} goes before nobody ({error}): replies take longer on busy \
+                     cores; CAP_SYS_NICE gives it"
+                );
             }
             let outcome = Worker::new(port, around).run();
             // Nobody listens any more when the server goes down.
@@ -270,7 +286,7 @@ mod tests {
         let clock = Clock::new();
         let pace = Arc::new(Pace::new(1, Now(u64::MAX)));
         let (sender, events) = channel();
-        let mut crew = Crew::new(watermarks, clock, pace, sender).unwrap();
+        let mut crew = Crew::new(watermarks, clock, pace, sender, vec![]).unwrap();
 
         let doomed = DoomedPort::default();
         let gone = doomed.gone.clone();

@@ -120,7 +120,7 @@ mod with_xdp {
         std::thread::scope(|scope| {
             let opener = scope.spawn(|| {
                 // The worker will say so if the core is not to be had.
-                let _ = cpu.map(sys::pin_to_cpu);
+                let _ = cpu.map(|cpu| sys::pin_to_cpus(&[cpu]));
                 open()
             });
             opener.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))

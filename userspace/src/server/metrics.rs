@@ -52,6 +52,8 @@ tallies! {
     Stale = "replies-stale",
     /// A record found its lane full, and its reply was dropped.
     LaneFull = "lane-full",
+    /// A DISCOVER was not heard, since so much waited that the kernel would soon have dropped whatever comes.
+    Shed = "discovers-shed",
     /// Datagrams were received, one or more at a time.
     Bursts = "bursts",
     /// A worker had nothing to do and slept.

@@ -11,6 +11,7 @@ pub mod config;
 pub mod control;
 pub mod crew;
 mod datapath;
+mod gather;
 pub mod metrics;
 pub mod signals;
 pub mod sites;
@@ -123,9 +124,10 @@ pub fn run(mut compiled: Compiled, options: Options) -> Result<(), RunError> {
     };
     let Opened { log, leases, secret, clock } = opened;
     let pace = Arc::new(Pace::new(leases.shards(), clock.now()));
-    let crew = Crew::new(watermarks, clock, pace.clone(), sender);
+    let cpus = sites::journal_cpus(&facts, &compiled.plan);
+    let crew = Crew::new(watermarks, clock, pace.clone(), sender, cpus.clone());
     let mut crew = crew.map_err(refused("make the workers' bells"))?;
-    let hooks = Hooks { on_start: Box::new(favour_journal), ..Hooks::default() };
+    let hooks = Hooks { on_start: Box::new(move || favour_journal(&cpus)), ..Hooks::default() };
     let journal = Journal::spawn(crew.lanes(), log, move || clock.now(), hooks);
     let journal = journal.map_err(refused("start the journal"))?;
     let mut sites = Sites::new(facts, compiled, leases.clone(), secret);
@@ -178,8 +180,12 @@ fn abort_on_panic() {
 }
 
 /// The journal is the one that everybody waits for: measured, a busy core lets a thread of the normal class commit
-/// 260 times a second and a real-time one 12,000 times.
-fn favour_journal() {
+/// 260 times a second and a real-time one 12,000 times. Its class does not care whom it interrupts, so it has to be
+/// told which cores the workers leave free.
+fn favour_journal(cpus: &[usize]) {
+    if let Err(error) = sys::pin_to_cpus(cpus) {
+        warn!("the journal runs on any core, also on those of workers: {error}");
+    }
     if let Err(error) = sys::set_round_robin(JOURNAL_PRIORITY) {
         warn!(
             "the journal has no real-time priority ({error}): replies take longer on busy cores; \

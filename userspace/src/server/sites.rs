@@ -19,7 +19,7 @@ use crate::{
 };
 
 use super::{
-    config::{Compiled, Datapath},
+    config::{Compiled, Datapath, Plan},
     crew::Crew,
     datapath::{self, Attached, Wanted},
     metrics::Snapshot,
@@ -92,6 +92,34 @@ pub fn berths(facts: &[Facts]) -> usize {
     facts.iter().map(|facts| facts.queues as usize).sum::<usize>() + 1
 }
 
+/// Cores for the workers of queues: those that the plan names, else all that this process may use.
+fn worker_cpus(plan: &Plan) -> Vec<usize> {
+    match &plan.cpus[..] {
+        [] => allowed_cpus().unwrap_or_default(),
+        cpus => cpus.to_vec(),
+    }
+}
+
+/// The core of the worker in `berth`.
+fn cpu_of(berth: usize, cpus: &[usize]) -> Option<usize> {
+    cpus.get(berth % cpus.len().max(1)).copied()
+}
+
+/// Cores that the journal may run on: those of this process that no queue of `facts` needs, and all if there are none.
+pub fn journal_cpus(facts: &[Facts], plan: &Plan) -> Vec<usize> {
+    let allowed = allowed_cpus().unwrap_or_default();
+    let queues = if plan.datapath == Datapath::Socket { 0 } else { berths(facts) - 1 };
+    let cpus = worker_cpus(plan);
+    free_of(&allowed, (0..queues).filter_map(|berth| cpu_of(berth, &cpus)))
+}
+
+/// Those of `allowed` that are not `taken`, or all of them.
+fn free_of(allowed: &[usize], taken: impl Iterator<Item = usize>) -> Vec<usize> {
+    let taken: Vec<usize> = taken.collect();
+    let free: Vec<usize> = allowed.iter().copied().filter(|cpu| !taken.contains(cpu)).collect();
+    if free.is_empty() { allowed.to_vec() } else { free }
+}
+
 impl Sites {
     /// The interfaces of `facts`, which are those of the plan, none of them served yet.
     pub fn new(
@@ -115,10 +143,7 @@ impl Sites {
             }
         };
         let all = facts.into_iter().map(site).collect();
-        let cpus = match &compiled.plan.cpus[..] {
-            [] => allowed_cpus().unwrap_or_default(),
-            cpus => cpus.to_vec(),
-        };
+        let cpus = worker_cpus(&compiled.plan);
         let (engine, detached) = (Arc::new(engine), Snapshot::default());
         Self { all, compiled, leases, secret, engine, cpus, retry_at: Now(0), detached }
     }
@@ -155,7 +180,7 @@ impl Sites {
             .berths
             .clone()
             .take(facts.queues as usize)
-            .map(|berth| self.cpus.get(berth % self.cpus.len().max(1)).copied())
+            .map(|berth| cpu_of(berth, &self.cpus))
             .collect();
         let wanted = Wanted {
             facts: &facts,
@@ -368,5 +393,17 @@ impl Drop for Sites {
                 info!("interface {}: detached", site.name);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_journal_gets_the_cores_that_workers_leave_or_all() {
+        assert_eq!(free_of(&[0, 1, 2], [0, 2].into_iter()), [1]);
+        assert_eq!(free_of(&[0, 1], [0, 1].into_iter()), [0, 1]);
+        assert_eq!(free_of(&[4], std::iter::empty()), [4]);
     }
 }

@@ -46,6 +46,10 @@ const REMARKABLE: &[(&str, &str)] = &[
     ("reply-over-mtu", "replies were longer than the interface carries"),
     ("rx-ring-full", "a worker does not keep up with its queue"),
     (
+        "discovers-shed",
+        "more comes than can be answered: exchanges that have begun go first, and new clients ask again",
+    ),
+    (
         "frame-bad-checksum",
         "wrong UDP checksums; a local sender behind veth needs `ethtool -K SENDER tx off`",
     ),

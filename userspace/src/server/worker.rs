@@ -25,6 +25,7 @@ use crate::{
 
 use super::{
     clock::Clock,
+    gather::Gathering,
     metrics::{Counters, Tally},
     sweep::Pace,
 };
@@ -41,8 +42,10 @@ const RECORDS_PER_DATAGRAM: usize = 2;
 /// How long an idle worker looks for work before it sleeps.
 const SPIN: Duration = Duration::from_micros(50);
 
-/// How long a busy worker lets records gather before it calls the journal.
-const GATHER: Duration = Duration::from_micros(300);
+/// From which share of the kernel's room on, in percent, clients that begin are not heard, and until which. Where the
+/// room is full, the kernel drops REQUESTs like DISCOVERs, and each REQUEST has cost an OFFER.
+const SHED_FROM_PERCENT: u32 = 60;
+const SHED_UNTIL_PERCENT: u32 = 40;
 
 /// The longest sleep, and the time between two looks at the port's statistics.
 const TICK_MILLISECONDS: u32 = 100;
@@ -67,6 +70,8 @@ pub struct Surroundings {
     pub stop: Arc<AtomicBool>,
     /// This worker's way to the journal.
     pub lane: Arc<Lane>,
+    /// The journal may run on this worker's core.
+    pub shares_core: bool,
     /// Ends this worker's sleep.
     pub wake: Arc<WakeFd>,
     /// What this worker counts.
@@ -79,8 +84,7 @@ pub struct Worker<P: Port> {
     desk: Desk<P::Reply>,
     ticked: Now,
     idle_since: Option<Duration>,
-    /// When the first record was pushed that the journal has not been called for.
-    gathering_since: Option<Duration>,
+    gathering: Gathering,
 }
 
 /// Where datagrams are answered: the handler of the port's bursts.
@@ -91,6 +95,8 @@ struct Desk<R> {
     now: Option<(Duration, Now)>,
     /// The record that the reply about to be parked waits for; whether any was pushed in this burst.
     pushed: Option<u64>,
+    /// More waits than can be answered: clients that begin are not heard.
+    sheds: bool,
 }
 
 impl<R> Desk<R> {
@@ -127,6 +133,10 @@ impl<R> Handler<R> for Desk<R> {
     }
 
     fn answer(&mut self, reading: &Reading<'_>, out: &mut [u8]) -> Disposal {
+        if self.sheds && reading.begins() {
+            self.around.counters.count(Tally::Shed);
+            return Disposal::Discard;
+        }
         let (_, now) = self.now();
         self.around.counters.count(Tally::Datagrams);
         let (promise, mut records) = (self.around.lane.next(), Records::default());
@@ -166,8 +176,9 @@ impl<P: Port> Worker<P> {
     pub fn new(port: P, around: Surroundings) -> Self {
         let ticked = around.clock.now();
         let awaiting = Awaiting::with_capacity(AWAITING_MAX);
-        let desk = Desk { around, awaiting, now: None, pushed: None };
-        Self { port, desk, ticked, idle_since: None, gathering_since: None }
+        let gathering = Gathering::new(around.shares_core);
+        let desk = Desk { around, awaiting, now: None, pushed: None, sheds: false };
+        Self { port, desk, ticked, idle_since: None, gathering }
     }
 
     /// Serves until told to stop, then sends what is still promised.
@@ -176,6 +187,13 @@ impl<P: Port> Worker<P> {
     ///
     /// The port is of no use any more: its interface is gone.
     pub fn run(&mut self) -> Result<(), PortError> {
+        let outcome = self.serve();
+        // Memory must not be ahead of the disk for long, and nobody else may come to call for what was pushed last.
+        self.desk.around.lane.ring_journal();
+        outcome
+    }
+
+    fn serve(&mut self) -> Result<(), PortError> {
         while !self.desk.around.stop.load(Ordering::Acquire) {
             let taken = self.turn()?;
             if taken > 0 {
@@ -192,6 +210,8 @@ impl<P: Port> Worker<P> {
         let limit = self.limit();
         self.desk.now = None;
         self.desk.pushed = None;
+        let shed_from = if self.desk.sheds { SHED_UNTIL_PERCENT } else { SHED_FROM_PERCENT };
+        self.desk.sheds = self.port.waiting_percent() >= shed_from;
         let taken = if limit > 0 { self.port.burst(limit, &mut self.desk) } else { 0 };
         let (uptime, now) = self.desk.now();
         self.hand_over(uptime, taken == 0);
@@ -209,18 +229,13 @@ impl<P: Port> Worker<P> {
         Ok(taken)
     }
 
-    /// Calls the journal for what was promised: at once if there is nothing else to do, else when it is worth a commit.
-    ///
-    /// A commit costs as much as dozens of datagrams, and where the journal shares this core it is this worker that
-    /// stands still meanwhile. So a busy worker lets records gather for a while, and an idle one none.
+    /// Calls the journal for what was promised, when it is time.
     fn hand_over(&mut self, uptime: Duration, idle: bool) {
         if self.desk.pushed.is_some() {
-            self.gathering_since.get_or_insert(uptime);
+            self.gathering.push();
         }
-        let Some(since) = self.gathering_since else { return };
-        let is_due = uptime.saturating_sub(since) >= GATHER;
-        if idle || is_due || self.limit() < BURST_MAX {
-            self.gathering_since = None;
+        let short_of_room = self.limit() < BURST_MAX;
+        if self.gathering.is_due(uptime, idle, short_of_room) {
             self.desk.around.lane.ring_journal();
         }
     }
@@ -267,7 +282,8 @@ impl<P: Port> Worker<P> {
     /// all replies, the port makes the sleep a short one.
     fn rest(&mut self) -> Result<(), PortError> {
         let (now, _) = self.desk.now();
-        if now.saturating_sub(*self.idle_since.get_or_insert(now)) < SPIN {
+        let idle_since = *self.idle_since.get_or_insert(now);
+        if self.gathering.waits() || now.saturating_sub(idle_since) < SPIN {
             std::thread::yield_now();
             return Ok(());
         }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
-use std::sync::{Condvar, Mutex};
+use std::sync::{Condvar, Mutex, atomic::AtomicU32};
 use std::thread::JoinHandle;
 
 use crossbeam_queue::SegQueue;
@@ -26,12 +26,18 @@ use crate::wire::{
 struct Wires {
     queries: SegQueue<Vec<u8>>,
     replies: SegQueue<Vec<u8>>,
+    /// How full the kernel's room is said to be.
+    waiting_percent: AtomicU32,
+    /// The interface vanishes with the first reply that waits.
+    doomed: AtomicBool,
 }
 
 /// A port whose network is two queues. Its buffers are as few as those of a real one.
 struct QueuePort {
     wires: Arc<Wires>,
     blank: Vec<Vec<u8>>,
+    /// Buffers in all.
+    buffers: usize,
     ready: VecDeque<(Vec<u8>, usize)>,
     counters: Arc<NetCounters>,
 }
@@ -39,7 +45,7 @@ struct QueuePort {
 impl QueuePort {
     fn new(wires: Arc<Wires>, buffers: usize) -> Self {
         let blank = vec![vec![0; 1452]; buffers];
-        Self { wires, blank, ready: VecDeque::new(), counters: Arc::default() }
+        Self { wires, blank, buffers, ready: VecDeque::new(), counters: Arc::default() }
     }
 }
 
@@ -75,6 +81,10 @@ impl Port for QueuePort {
         taken
     }
 
+    fn waiting_percent(&mut self) -> u32 {
+        self.wires.waiting_percent.load(Ordering::Relaxed)
+    }
+
     fn send(&mut self, reply: Self::Reply) {
         self.ready.push_back(reply);
     }
@@ -84,6 +94,10 @@ impl Port for QueuePort {
     }
 
     fn flush(&mut self) -> Result<(), PortError> {
+        if self.wires.doomed.load(Ordering::Relaxed) && self.blank.len() < self.buffers {
+            let source = std::io::Error::from_raw_os_error(libc::ENXIO);
+            return Err(PortError { operation: "send", interface: "eth1".to_owned(), source });
+        }
         while let Some((buffer, length)) = self.ready.pop_front() {
             self.wires.replies.push(buffer[..length].to_vec());
             self.blank.push(buffer);
@@ -165,6 +179,7 @@ impl House {
             clock,
             stop: Arc::default(),
             lane,
+            shares_core: true,
             wake,
             counters: Arc::default(),
         };
@@ -221,7 +236,9 @@ impl Drop for House {
         }
         let counters = &self.around.counters;
         assert_eq!(counters.get(Tally::LaneFull), 0);
-        assert_eq!(counters.get(Tally::Parked), counters.get(Tally::Unparked));
+        // What waits when a port dies goes with it.
+        let lost = u64::from(self.wires.doomed.load(Ordering::Relaxed));
+        assert_eq!(counters.get(Tally::Parked), counters.get(Tally::Unparked) + lost);
     }
 }
 
@@ -295,27 +312,86 @@ fn an_offer_leaves_at_once_and_an_ack_when_its_record_is_durable() {
     assert_eq!((ack.address, ack.params), (offer.address, offer.params));
 }
 
+/// As if the journal had been called so late that there is no time for another call, ever.
+fn just_called() -> Gathering {
+    let mut gathering = Gathering::new(true);
+    gathering.push();
+    assert!(gathering.is_due(Duration::MAX, true, false));
+    gathering
+}
+
 #[test]
-fn a_busy_worker_lets_records_gather_and_an_idle_one_calls_the_journal() {
+fn a_worker_lets_records_gather_until_it_is_time_to_call_the_journal() {
     let house = House::new(512, 512);
     house.stop();
     house.gate.set(true);
     house.wait_until_ended();
     let mut worker = Worker::new(QueuePort::new(house.wires.clone(), 512), house.around.clone());
-    let mut turn = |query: Option<Vec<u8>>| {
-        if let Some(query) = query {
-            house.wires.queries.push(query);
-        }
-        worker.turn().unwrap();
-        worker.gathering_since.is_some()
-    };
-    assert!(!turn(Some(discover(1))), "an offer is no record");
-    let offer = house.reply();
-    assert!(turn(Some(select(offer))));
-    assert!(!turn(None));
+    worker.gathering = just_called();
+    house.wires.queries.push(discover(1));
+    worker.turn().unwrap();
+    assert!(!worker.gathering.waits(), "an offer is no record");
+    house.wires.queries.push(select(house.reply()));
+    worker.turn().unwrap();
+    assert!(worker.gathering.waits());
+    worker.turn().unwrap();
+    assert!(worker.gathering.waits(), "it is not time yet");
+    worker.gathering = Gathering::new(true);
+    worker.gathering.push();
+    worker.turn().unwrap();
+    assert!(!worker.gathering.waits());
     House::wait_for(|| (house.around.lane.durable() == 1).then_some(()));
-    turn(None);
+    worker.turn().unwrap();
     assert_eq!(house.reply().kind, MessageType::Ack);
+}
+
+#[test]
+fn a_worker_whose_port_dies_leaves_nothing_that_is_not_made_durable() {
+    let house = House::new(64, 64);
+    house.stop();
+    house.gate.set(true);
+    house.wait_until_ended();
+    let around = Surroundings { stop: Arc::default(), ..house.around.clone() };
+    let mut worker = Worker::new(QueuePort::new(house.wires.clone(), 64), around);
+    house.wires.queries.push(discover(1));
+    worker.turn().unwrap();
+    house.wires.queries.push(select(house.reply()));
+    worker.gathering = just_called();
+    house.wires.doomed.store(true, Ordering::Relaxed);
+    assert!(worker.run().is_err(), "there is no port any more");
+    House::wait_for(|| (house.around.lane.durable() == 1).then_some(()));
+}
+
+#[test]
+fn with_too_much_to_do_who_has_begun_goes_first_and_who_begins_is_counted() {
+    let house = House::new(64, 64);
+    house.gate.set(true);
+    house.send(discover(1));
+    let offer = house.reply();
+    let shed = |percent: u32, client: u32| {
+        house.wires.waiting_percent.store(percent, Ordering::Relaxed);
+        let (before, offers) = (counted(&house, Tally::Shed), counted(&house, Tally::Offers));
+        house.send(discover(client));
+        House::wait_for(|| {
+            let shed = counted(&house, Tally::Shed) > before;
+            (shed || counted(&house, Tally::Offers) > offers).then_some(shed)
+        })
+    };
+    assert!(!shed(SHED_FROM_PERCENT - 1, 2));
+    assert!(shed(SHED_FROM_PERCENT, 3));
+    house.reply();
+    house.send(select(offer));
+    assert_eq!(house.reply().kind, MessageType::Ack, "what has begun is finished");
+    assert!(shed(SHED_UNTIL_PERCENT, 3), "a little room is not enough");
+    assert!(!shed(SHED_UNTIL_PERCENT - 1, 3));
+    assert_eq!(house.reply().kind, MessageType::Offer);
+    // Each of the two that were shed, and none of the four others.
+    assert_eq!(counted(&house, Tally::Shed), 2);
+    assert_eq!(counted(&house, Tally::Datagrams), 4);
+}
+
+fn counted(house: &House, tally: Tally) -> u64 {
+    house.around.counters.get(tally)
 }
 
 #[test]
