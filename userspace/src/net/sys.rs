@@ -116,8 +116,8 @@ pub fn set_round_robin(priority: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// How much the calling thread goes before others of the ordinary class: from 19, after them, to -20, before them (needs
-/// `CAP_SYS_NICE` below 0).
+/// How much the calling thread goes before others of the ordinary class: from 19, after them, to -20, before them
+/// (needs `CAP_SYS_NICE` below 0).
 pub fn set_niceness(niceness: i32) -> io::Result<()> {
     // SAFETY: no pointers are passed; for Linux the process 0 is the calling thread.
     check(unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, niceness) })?;

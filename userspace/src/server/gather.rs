@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 /// From one call to the next, while there are datagrams to be answered meanwhile.
-const BUSY: Duration = Duration::from_micros(1000);
+const BUSY: Duration = Duration::from_millis(1);
 
 /// From one call to the next, while there is nothing else to do: clients wait, and the core has time.
 const IDLE: Duration = Duration::from_micros(200);
