@@ -1,9 +1,9 @@
 //! When a worker calls the journal for what it has promised.
 //!
-//! A commit costs as much processor time as dozens of datagrams, whatever is in it. Where the journal shares the worker's
-//! core, it is the worker that stands still meanwhile: commits as often as the disk can would take a third of a core that
-//! is half busy, and what comes then waits long. So there is a time from one call to the next. Where the journal has
-//! a core of its own, nothing is gained by waiting: what comes while the disk works on one batch is the next.
+//! A commit costs as much processor time as dozens of datagrams, whatever is in it. Where the journal shares the
+//! worker's core, it is the worker that stands still meanwhile: commits as often as the disk can would take a third of
+//! a core that is half busy, and what comes then waits long. So there is a time from one call to the next. Where the
+//! journal has a core of its own, nothing is gained by waiting: what comes while the disk works is the next batch.
 
 use std::time::Duration;
 
