@@ -84,9 +84,9 @@ impl RawPort {
         if !self.received.is_empty() {
             self.queue.refill(&mut self.received);
         }
-        // There is room for all that it ever gave us: these are the frames of this call.
-        debug_assert!(self.received.is_empty());
-        self.queue.receive(xdp::BURST_MAX, &mut self.received)
+        // What the kernel had no room for stays ours, and is offered again.
+        let room = xdp::BURST_MAX - self.received.len();
+        if self.received.is_empty() { self.queue.receive(room, &mut self.received) } else { 0 }
     }
 
     /// The octets of a frame of the last [`receive`](Self::receive), by its place in it.
