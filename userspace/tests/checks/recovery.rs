@@ -65,7 +65,7 @@ pub(crate) fn log(input: &[u8]) {
         match what & 3 {
             0 if !damaged => commit(&mut disk, content, what >> 2, &mut kept),
             0 | 1 => damaged |= overwrite(&disk, content),
-            2 => mend(&disk),
+            2 => damaged |= mend(&disk),
             _ => disk = disk.after_power_failure(),
         }
     }
@@ -141,16 +141,18 @@ fn overwrite(disk: &FaultyDisk, content: &[u8]) -> bool {
     !octets.is_empty()
 }
 
-/// Makes every checksum right.
-fn mend(disk: &FaultyDisk) {
+/// Makes every checksum right. Says whether one was not: a batch that the power cut short is believed then, and is
+/// damage.
+fn mend(disk: &FaultyDisk) -> bool {
     let mut octets = vec![0; usize::try_from(disk.octets()).expect("a small disk")];
     disk.read_at(0, &mut octets).expect("a disk that works");
+    let mut changed = false;
     for start in (0..octets.len()).step_by(BLOCK) {
         let word = |at: usize| {
             octets[start + at..].first_chunk().map_or(0, |word| u32::from_le_bytes(*word))
         };
         if octets[start..].starts_with(b"plring\xe1\x0a") {
-            seal(disk, &octets[start..][..SUPERBLOCK_CHECKED], start);
+            changed |= seal(disk, &octets, start, SUPERBLOCK_CHECKED);
         } else if octets[start..].starts_with(b"plbatch\xe1") {
             let units = usize::try_from(word(32)).unwrap_or(0).saturating_add(1);
             let length = units.saturating_mul(RECORD_LENGTH).div_ceil(BLOCK).saturating_mul(BLOCK);
@@ -158,14 +160,19 @@ fn mend(disk: &FaultyDisk) {
             let sum = crc32c::crc32c(body).to_le_bytes();
             octets[start + 36..start + 40].copy_from_slice(&sum);
             disk.damage(start as u64 + 36, &sum);
-            seal(disk, &octets[start..][..HEADER_CHECKED], start);
+            // The header's own checksum is over that of the records.
+            changed |= seal(disk, &octets, start, HEADER_CHECKED);
         }
     }
+    changed
 }
 
-/// Writes the checksum of `checked` behind it.
-fn seal(disk: &FaultyDisk, checked: &[u8], start: usize) {
-    disk.damage((start + checked.len()) as u64, &crc32c::crc32c(checked).to_le_bytes());
+/// Writes the checksum of `length` octets behind them, and says whether another one stood there.
+fn seal(disk: &FaultyDisk, octets: &[u8], start: usize, length: usize) -> bool {
+    let end = start + length;
+    let sum = crc32c::crc32c(&octets[start..end]).to_le_bytes();
+    disk.damage(end as u64, &sum);
+    octets[end..end + 4] != sum
 }
 
 /// Mounts and reads a log.
