@@ -6,7 +6,7 @@ use std::{
     os::fd::AsFd as _,
 };
 
-use super::{sys, udp::bind_to};
+use super::sys;
 
 /// A socket of the interface `device`, bound to `address`.
 ///
@@ -29,7 +29,7 @@ pub fn client_socket(device: &str, address: SocketAddrV6, shared: bool) -> io::R
         let on: libc::c_int = 1;
         sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, &on)?;
     }
-    bind_to(&socket, address)?;
+    sys::bind_to(&socket, address)?;
     let socket = UdpSocket::from(socket);
     socket.set_nonblocking(false)?;
     Ok(socket)

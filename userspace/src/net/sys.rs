@@ -3,6 +3,7 @@
 use std::{
     io,
     mem::{size_of, zeroed},
+    net::{Ipv6Addr, SocketAddrV6},
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
     time::Duration,
 };
@@ -124,13 +125,6 @@ pub fn set_niceness(niceness: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Keeps all memory of the process, present and future, in RAM (needs `CAP_IPC_LOCK`).
-pub fn lock_memory() -> io::Result<()> {
-    // SAFETY: no pointers are passed.
-    check(unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) })?;
-    Ok(())
-}
-
 /// Names of those of `needed` that the calling thread has not got.
 pub fn missing_capabilities(needed: &[Capability]) -> Vec<String> {
     let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
@@ -245,6 +239,29 @@ pub(super) fn open_socket(kind: libc::c_int) -> io::Result<OwnedFd> {
     let fd = check(unsafe { libc::socket(libc::AF_INET6, kind, 0) })?;
     // SAFETY: socket gave us this descriptor and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Binds an IPv6 socket.
+pub(super) fn bind_to(socket: &OwnedFd, address: SocketAddrV6) -> io::Result<()> {
+    let address = socket_address(*address.ip(), address.port(), address.scope_id());
+    let length = length_of::<libc::sockaddr_in6>();
+    // SAFETY: pointer and length are those of one socket address.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })?;
+    Ok(())
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "it is 10")]
+const FAMILY: libc::sa_family_t = libc::AF_INET6 as libc::sa_family_t;
+
+/// An IPv6 socket address as the kernel takes it.
+pub(super) fn socket_address(address: Ipv6Addr, port: u16, scope: u32) -> libc::sockaddr_in6 {
+    libc::sockaddr_in6 {
+        sin6_family: FAMILY,
+        sin6_port: port.to_be(),
+        sin6_flowinfo: 0,
+        sin6_addr: libc::in6_addr { s6_addr: address.octets() },
+        sin6_scope_id: scope,
+    }
 }
 
 /// A netlink socket to netfilter: what is written goes to the kernel, and what is read comes from it.

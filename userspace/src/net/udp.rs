@@ -6,8 +6,8 @@
 use std::{
     io,
     mem::{size_of, zeroed},
-    net::{Ipv6Addr, SocketAddrV6},
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    net::Ipv6Addr,
+    os::fd::{AsFd, AsRawFd},
     ptr,
     sync::{
         Arc,
@@ -18,13 +18,18 @@ use std::{
 use super::{
     Disposal, Handler, Port, PortError,
     counters::{Event, NetCounters},
-    link::{Facts, Published, Reach},
+    link::{Facts, Published},
     sys::{self, WakeFd},
 };
 use crate::wire::{
     datagram::Datagram,
     dhcpv6::{ALL_RELAYS_AND_SERVERS, ALL_SERVERS, SERVER_PORT},
 };
+
+mod socket;
+
+use socket::Socket;
+pub use socket::{Membership, UdpError};
 
 /// The most datagrams of one system call, and of one burst from one interface.
 pub const BATCH_MAX: usize = 64;
@@ -33,163 +38,8 @@ pub const BATCH_MAX: usize = 64;
 /// less than a hundred.
 pub const DATAGRAM_LENGTH_MAX: usize = 16 * 1_024;
 
-/// What is asked for as the socket's receive buffer.
-const RECEIVE_BUFFER_OCTETS: libc::c_int = 4 << 20;
-
 /// How long to sleep while the kernel takes nothing from us.
 const STALLED_MS: u32 = 1;
-
-/// No option of the standard C library's headers names it (`linux/in6.h`).
-const IPV6_MULTICAST_ALL: libc::c_int = 29;
-
-/// The UDP port cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum UdpError {
-    /// Somebody else is there.
-    #[error(
-        "UDP port {port} of {interface} is taken by another program: stop it, or set `[server] udp = false` to \
-         leave the port to it (then only AF_XDP serves; see `ss -ulpn sport = :{port}`)"
-    )]
-    PortTaken {
-        /// The interface.
-        interface: String,
-        /// The port.
-        port: u16,
-    },
-    /// The process may not.
-    #[error("UDP port {port} of {interface}: not permitted; missing capabilities: {missing}")]
-    NotPermitted {
-        /// The interface.
-        interface: String,
-        /// The port.
-        port: u16,
-        /// The names of the capabilities that it lacks.
-        missing: String,
-    },
-    /// The kernel refuses.
-    #[error("interface {interface}: {operation}: {source}")]
-    Io {
-        /// The interface.
-        interface: String,
-        /// What was tried.
-        operation: &'static str,
-        /// What the kernel said.
-        source: io::Error,
-    },
-}
-
-fn failed(facts: &Facts, operation: &'static str) -> impl Fn(io::Error) -> UdpError {
-    let interface = facts.name.clone();
-    move |source| UdpError::Io { interface: interface.clone(), operation, source }
-}
-
-/// Joins the two groups of DHCPv6 servers on an interface, for as long as `socket` is open.
-fn join_groups(socket: &OwnedFd, facts: &Facts) -> Result<(), UdpError> {
-    for group in [ALL_RELAYS_AND_SERVERS, ALL_SERVERS] {
-        let membership = libc::ipv6_mreq {
-            ipv6mr_multiaddr: libc::in6_addr { s6_addr: group.octets() },
-            ipv6mr_interface: facts.index,
-        };
-        let option = libc::IPV6_ADD_MEMBERSHIP;
-        sys::set_option(socket.as_fd(), libc::IPPROTO_IPV6, option, &membership)
-            .map_err(failed(facts, "join the groups ff02::1:2 and ff05::1:3"))?;
-    }
-    Ok(())
-}
-
-/// Membership of an interface in `ff02::1:2` and `ff05::1:3`, without which the network card may filter them. For where
-/// there is no [`UdpPort`]; no port is used. Ends when dropped.
-#[derive(Debug)]
-pub struct Membership {
-    _socket: OwnedFd,
-}
-
-impl Membership {
-    /// Joins both groups.
-    pub fn join(facts: &Facts) -> Result<Self, UdpError> {
-        let socket = sys::open_socket(libc::SOCK_DGRAM).map_err(failed(facts, "open a socket"))?;
-        join_groups(&socket, facts)?;
-        Ok(Self { _socket: socket })
-    }
-}
-
-/// One interface of a [`UdpPort`].
-#[derive(Debug)]
-struct Socket {
-    fd: OwnedFd,
-    interface: String,
-    index: u32,
-    published: Arc<Published>,
-    reach: (u64, Reach),
-}
-
-impl Socket {
-    fn open(facts: &Facts, port: u16, published: &Arc<Published>) -> Result<Self, UdpError> {
-        let failed = |operation| failed(facts, operation);
-        let socket = sys::open_socket(libc::SOCK_DGRAM).map_err(failed("open a socket"))?;
-        let set = |option, value: libc::c_int| {
-            sys::set_option(socket.as_fd(), libc::IPPROTO_IPV6, option, &value)
-        };
-        set(libc::IPV6_V6ONLY, 1).map_err(failed("IPV6_V6ONLY"))?;
-        set(libc::IPV6_RECVPKTINFO, 1).map_err(failed("IPV6_RECVPKTINFO"))?;
-        // Without it every group that any program of the host has joined would come in. Linux 4.20.
-        let _ = set(IPV6_MULTICAST_ALL, 0);
-        let device = sys::interface_name(&facts.name).map_err(failed("name the interface"))?;
-        sys::set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_BINDTODEVICE, &device)
-            .map_err(failed("bind to the interface"))?;
-        let size = RECEIVE_BUFFER_OCTETS;
-        let buffer = |option| sys::set_option(socket.as_fd(), libc::SOL_SOCKET, option, &size);
-        // With the privilege beyond the system's limit, else up to it.
-        let _ = buffer(libc::SO_RCVBUFFORCE).or_else(|_| buffer(libc::SO_RCVBUF));
-        bind(&socket, port).map_err(|source| bind_failed(facts, port, source))?;
-        join_groups(&socket, facts)?;
-        Ok(Self {
-            fd: socket,
-            interface: facts.name.clone(),
-            index: facts.index,
-            reach: published.read(),
-            published: Arc::clone(published),
-        })
-    }
-}
-
-fn bind(socket: &OwnedFd, port: u16) -> io::Result<()> {
-    bind_to(socket, SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0))
-}
-
-/// Binds an IPv6 socket.
-pub(super) fn bind_to(socket: &OwnedFd, address: SocketAddrV6) -> io::Result<()> {
-    let address = socket_address(*address.ip(), address.port(), address.scope_id());
-    let length = sys::length_of::<libc::sockaddr_in6>();
-    // SAFETY: pointer and length are those of one socket address.
-    sys::check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length) })?;
-    Ok(())
-}
-
-fn bind_failed(facts: &Facts, port: u16, source: io::Error) -> UdpError {
-    let interface = facts.name.clone();
-    match source.raw_os_error() {
-        Some(libc::EADDRINUSE) => UdpError::PortTaken { interface, port },
-        Some(libc::EACCES | libc::EPERM) => {
-            let missing = sys::missing_capabilities(&sys::UDP_CAPABILITIES).join(", ");
-            UdpError::NotPermitted { interface, port, missing }
-        }
-        _ => UdpError::Io { interface, operation: "bind the UDP port", source },
-    }
-}
-
-fn socket_address(address: Ipv6Addr, port: u16, scope: u32) -> libc::sockaddr_in6 {
-    libc::sockaddr_in6 {
-        sin6_family: FAMILY,
-        sin6_port: port.to_be(),
-        sin6_flowinfo: 0,
-        sin6_addr: libc::in6_addr { s6_addr: address.octets() },
-        sin6_scope_id: scope,
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "it is 10")]
-const FAMILY: libc::sa_family_t = libc::AF_INET6 as libc::sa_family_t;
 
 /// Room for one control message with an `in6_pktinfo`, and aligned for its header.
 type Control = [u64; 6];
@@ -211,7 +61,7 @@ impl Batch {
         let vector = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         // SAFETY: for integers and pointers zero is a value.
         let header: libc::mmsghdr = unsafe { zeroed() };
-        let name = socket_address(Ipv6Addr::UNSPECIFIED, 0, 0);
+        let name = sys::socket_address(Ipv6Addr::UNSPECIFIED, 0, 0);
         Self {
             headers: Box::new([header; BATCH_MAX]),
             vectors: Box::new([vector; BATCH_MAX]),
@@ -424,7 +274,7 @@ impl UdpPort {
             let start = reply.buffer * DATAGRAM_LENGTH_MAX;
             let base = replies.wrapping_add(start);
             let scope = if reply.peer.is_unicast_link_local() { interface.index } else { 0 };
-            self.outgoing.names[at] = socket_address(reply.peer, reply.peer_port, scope);
+            self.outgoing.names[at] = sys::socket_address(reply.peer, reply.peer_port, scope);
             self.outgoing.prepare(at, base, reply.length);
             // req-S8 (RFC 7341 §11): from the interface that it came to, and the address.
             self.outgoing.put_source(at, reply.source, interface.index);
