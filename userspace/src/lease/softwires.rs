@@ -6,6 +6,8 @@ use std::{
     sync::PoisonError,
 };
 
+use siphasher::sip::SipHasher13;
+
 use super::{
     client::{Client, Holder},
     fixed::{FixedTable, Row},
@@ -81,18 +83,26 @@ struct OutsideEnd {
 
 /// The addresses of all leases that run.
 pub(super) struct Softwires {
-    hasher: RandomState,
+    hasher: SipHasher13,
     table: FixedTable<End>,
     /// How many of `outside` there are: almost always none, and then nobody takes the lock.
     outside_count: AtomicU32,
     outside: Mutex<Vec<OutsideEnd>>,
 }
 
+/// Keyed anew at each start: no client can aim at a place. A history of the simulation, which can be told again, has
+/// the same key each time.
+fn hasher() -> SipHasher13 {
+    let random = RandomState::new();
+    let key = |number: u64| if cfg!(feature = "sim") { number } else { random.hash_one(number) };
+    SipHasher13::new_with_keys(key(0), key(1))
+}
+
 impl Softwires {
     /// No lease has one; `capacity` leases will at most.
     pub(super) fn new(capacity: usize) -> Softwires {
         Softwires {
-            hasher: RandomState::new(),
+            hasher: hasher(),
             table: FixedTable::with_capacity(capacity),
             outside_count: AtomicU32::new(0),
             outside: Mutex::new(Vec::new()),
@@ -100,7 +110,7 @@ impl Softwires {
     }
 
     fn key(&self, address: Ipv6Addr) -> u64 {
-        self.hasher.hash_one(address).max(1)
+        self.hasher.hash(&address.octets()).max(1)
     }
 
     /// Gives `address` to a client whose lease ends at `expires`, unless it is another's. An address of a lease that is
