@@ -169,7 +169,7 @@ impl Population {
             // Whoever declines its slot keeps no memory of it.
             if let Some(binding) = client.binding(now) {
                 let promise = Promise::RECOVERED;
-                client.quarantine(binding.at, &holder(identity), promise, now).expect("a lease");
+                client.quarantine(binding.at, &holder(identity), now).expect("a lease");
             }
         }
         let later = Now(now.0 + 2000 * u64::from(DECLINE_HOLD_SECONDS));

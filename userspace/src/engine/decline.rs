@@ -42,7 +42,7 @@ pub(super) fn answer(engine: &Engine, exchange: &Exchange<'_>, room: &mut Room<'
     if !engine.declines.admits(exchange.site, link, exchange.now) {
         return Err(Refusal::RateLimit.into());
     }
-    match client.quarantine(at, &exchange.holder(), exchange.promise, exchange.now) {
+    match client.quarantine(at, &exchange.holder(), exchange.now) {
         Ok(record) => {
             *room.records = record.into();
             Ok(Verdict::Promise { records: (), reply: None })

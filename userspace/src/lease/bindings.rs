@@ -62,7 +62,9 @@ struct Held {
     softwires: Box<[Softwire]>,
     /// Places that are free.
     free: u16,
-    _unused: [u16; 11],
+    /// Places for offers that were drawn and are not used (see [`Offers`](super::offers::Offers)).
+    offers_kept: u16,
+    _unused: [u16; 10],
     places: [Entry; PLACES],
 }
 
@@ -92,7 +94,7 @@ impl Block {
         let softwires = vec![NO_SOFTWIRE; if noted.softwires { PLACES } else { 0 }].into();
         let free = u16::try_from(PLACES).unwrap_or(0);
         let places = [Entry::FREE; PLACES];
-        let held = Held { sites, softwires, free, _unused: [0; 11], places };
+        let held = Held { sites, softwires, free, offers_kept: 0, _unused: [0; 10], places };
         Block { guide: Guide::new(), held: Mutex::new(held) }
     }
 
@@ -329,14 +331,30 @@ impl Shard<'_> {
         }
     }
 
+    /// Takes a place for an offer; false if all are taken.
+    pub(super) fn count_offer(&mut self, stock: &Stock) -> bool {
+        stock.offers.take(&mut self.held.offers_kept)
+    }
+
+    /// Gives back the place of an offer.
+    pub(super) fn uncount_offer(&mut self, stock: &Stock) {
+        stock.offers.give_back(&mut self.held.offers_kept);
+    }
+
+    /// Places for offers that were drawn and are not used.
+    pub(super) fn offers_kept(&self) -> u32 {
+        self.held.offers_kept.into()
+    }
+
     /// Ends the client's offer, if it has one.
     pub(super) fn end_offer(&mut self, place: u16, stock: &Stock) {
         let entry = self.entry_mut(place);
         if let Some(at) = entry.offered_at() {
-            if entry.offer_counts() {
-                stock.uncount_offer();
-            }
+            let counts = entry.offer_counts();
             entry.clear_offer();
+            if counts {
+                self.uncount_offer(stock);
+            }
             self.let_go(place, at, stock);
         }
     }
@@ -427,6 +445,7 @@ mod tests {
     use crate::lease::{
         Features, Leases, Settings,
         geometry::PoolSpec,
+        offers::Offers,
         pool::{PoolId, Slot},
         pools::Pools,
         record::{NEVER, State},
@@ -436,7 +455,7 @@ mod tests {
 
     fn stock() -> Stock {
         let spec: PoolSpec = tests::shared("P", ("192.0.2.0", "192.0.2.15"), 0, 6);
-        Stock::new(Pools::new(&[spec]).unwrap(), u32::MAX, None, None)
+        Stock::new(Pools::new(&[spec]).unwrap(), Offers::new(u32::MAX, 1), None, None)
     }
 
     fn key(number: u64) -> BindingKey {

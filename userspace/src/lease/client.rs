@@ -217,7 +217,7 @@ impl<'l> Client<'l> {
         let admission = self.admit(stock.pools.link_of(pool), now).ok_or(OfferError::SiteFull)?;
         // A new offer takes the place of the one that it replaces.
         let replaces = self.entry().is_some_and(Entry::offer_counts);
-        if !replaces && !stock.count_offer() {
+        if !replaces && !self.shard.count_offer(stock) {
             self.retreat(admission);
             return Err(OfferError::OffersExhausted);
         }
@@ -225,7 +225,7 @@ impl<'l> Client<'l> {
         let place = taken.and_then(|_| self.place_or_insert());
         let (Some(at), Some(place)) = (taken, place) else {
             if !replaces {
-                stock.uncount_offer();
+                self.shard.uncount_offer(stock);
             }
             taken.inspect(|&at| stock.give_back(at));
             self.retreat(admission);

@@ -186,11 +186,12 @@ impl Client<'_> {
     /// Takes a slot out of use that the client says is in use by another (RFC 2131 §3.1 step 5).
     ///
     /// It must be the client's lease, which ends with it, or offered to it. Nobody gets it before the time is over.
+    ///
+    /// The record is nobody's promise: a lease of another slot goes on to wait for its own.
     pub fn quarantine(
         &mut self,
         at: Location,
         holder: &Holder<'_>,
-        promise: Promise,
         now: Now,
     ) -> Result<Record, QuarantineError> {
         let place = match self.standing(at, now) {
@@ -220,8 +221,6 @@ impl Client<'_> {
             self.shard.entry_mut(place).unbind();
             self.end_softwire(place);
         }
-        let source = self.leases.source(holder.source);
-        self.shard.entry_mut(place).promised(source, promise);
         stock.mark(at, stamp);
         self.settle(place);
         Ok(record)

@@ -309,12 +309,7 @@ impl Model {
         let own = self.offer(client).or(self.lease(client)).map(|claim| claim.slot);
         let number = own.unwrap_or(number);
         let standing = self.standing(client, number);
-        let result = lock(&self.leases, client).quarantine(
-            slot(number),
-            &holder(client),
-            promise(1),
-            self.now,
-        );
+        let result = lock(&self.leases, client).quarantine(slot(number), &holder(client), self.now);
         let resting = self.resting(client, number);
         if !matches!(standing, Standing::Active | Standing::Offered) {
             assert_eq!(result.unwrap_err(), QuarantineError::NotHeld);

@@ -11,7 +11,7 @@ impl Leases {
     /// Nobody else may be at work. The error says what is wrong.
     pub fn check_invariants(&self) -> Result<(), String> {
         let mut holders: BTreeMap<Location, BindingKey> = BTreeMap::new();
-        let mut offers = 0;
+        let (mut offers, mut kept) = (0, 0);
         for shard in &self.shards {
             let shard = shard.lock();
             shard.check()?;
@@ -19,11 +19,15 @@ impl Leases {
                 check_client(&shard, place, &mut holders)?;
                 offers += u32::from(shard.entry(place).offer_counts());
             }
+            kept += shard.offers_kept();
         }
         self.check_sites()?;
         self.check_softwires()?;
-        if offers != self.offers() {
-            return Err(format!("{offers} offers count, but {} are counted", self.offers()));
+        let drawn = self.stock.offers.drawn();
+        if offers + kept != drawn {
+            return Err(format!(
+                "{offers} offers count and {kept} are kept, but {drawn} are drawn"
+            ));
         }
         let mut outside = self.stock.outside();
         outside.retain(|hold| hold.owned);

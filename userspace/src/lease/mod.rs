@@ -24,6 +24,7 @@ mod images;
 mod invariants;
 pub mod key;
 mod limit;
+mod offers;
 pub mod pool;
 pub mod pools;
 pub mod promise;
@@ -51,6 +52,7 @@ use self::{
     bindings::{Block, FILL, PLACES, Sides},
     geometry::{GeometryError, PoolSpec},
     key::{BindingKey, Source, SourceSecret},
+    offers::Offers,
     pools::Pools,
     promise::{Promise, Watermarks},
     record::Tuple,
@@ -70,7 +72,8 @@ const SHARDS_MIN: usize = 16;
 pub struct Settings {
     /// Leases that the table surely has room for.
     pub capacity: usize,
-    /// The most offers outstanding at a time.
+    /// The most offers outstanding at a time. Up to an eighth of them may not be to be had for a new client, since
+    /// other shards keep them.
     pub offers_max: u32,
     /// How long a slot that was given up is kept for its last holder (RFC 6888 REQ-8).
     pub hold_down_seconds: u32,
@@ -182,7 +185,7 @@ impl Leases {
         let count = shards;
         let mut shards = spacious(count);
         shards.extend((0..count).map(|_| Block::new(noted)));
-        let stock = Stock::new(pools, settings.offers_max, sites, softwires);
+        let stock = Stock::new(pools, Offers::new(settings.offers_max, count), sites, softwires);
         Ok(Leases { stock, shards, settings, sources: SourceSecret::new() })
     }
 
@@ -269,9 +272,11 @@ impl Leases {
         shards.sum::<usize>() + self.stock.octets()
     }
 
-    /// Offers outstanding that count against the limit.
+    /// Offers outstanding that count against the limit: exact if nobody is at work. Looks at every shard; not for the
+    /// hot path.
     pub fn offers(&self) -> u32 {
-        self.stock.offers()
+        let kept: u32 = self.shards.iter().map(|shard| shard.lock().offers_kept()).sum();
+        self.stock.offers.drawn().saturating_sub(kept)
     }
 
     /// Counts everything, one shard at a time. Not for the hot path.

@@ -2,9 +2,8 @@
 
 use std::sync::PoisonError;
 
-use crossbeam_utils::CachePadded;
-
 use super::{
+    offers::Offers,
     pools::{Location, Pools},
     record::lasts,
     sites::Sites,
@@ -13,15 +12,15 @@ use super::{
 };
 use crate::sync::{AtomicU32, Mutex, Ordering};
 
-/// Pools, the count of offers, and slots held for leases from outside the pools.
+/// Pools, places for offers, and slots held for leases from outside the pools.
 pub(super) struct Stock {
     pub pools: Pools,
     /// What each site has, if that is limited.
     pub sites: Option<Sites>,
     /// Whose softwire begins where, if leases have softwires.
     pub softwires: Option<Softwires>,
-    offers: CachePadded<AtomicU32>,
-    offers_max: u32,
+    /// Places for offers.
+    pub offers: Offers,
     /// How many of `outside` there are: almost always none, and then nobody takes the lock.
     outside_count: AtomicU32,
     /// Sorted by location. A leaf lock: whoever takes it takes no other after it.
@@ -40,7 +39,7 @@ pub(super) struct Outside {
 impl Stock {
     pub(super) fn new(
         pools: Pools,
-        offers_max: u32,
+        offers: Offers,
         sites: Option<Sites>,
         softwires: Option<Softwires>,
     ) -> Stock {
@@ -48,8 +47,7 @@ impl Stock {
             pools,
             sites,
             softwires,
-            offers: CachePadded::new(AtomicU32::new(0)),
-            offers_max,
+            offers,
             outside_count: AtomicU32::new(0),
             outside: Mutex::new(Vec::new()),
         }
@@ -59,23 +57,6 @@ impl Stock {
     pub(super) fn octets(&self) -> usize {
         let sites = self.sites.as_ref().map_or(0, Sites::octets);
         sites + self.softwires.as_ref().map_or(0, Softwires::octets)
-    }
-
-    /// Takes a place among the offers; false if all are taken.
-    pub(super) fn count_offer(&self) -> bool {
-        let granted = self.offers.fetch_add(1, Ordering::Relaxed) < self.offers_max;
-        if !granted {
-            self.uncount_offer();
-        }
-        granted
-    }
-
-    pub(super) fn uncount_offer(&self) {
-        self.offers.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn offers(&self) -> u32 {
-        self.offers.load(Ordering::Relaxed)
     }
 
     /// Takes this slot if nobody holds it.

@@ -391,8 +391,7 @@ fn a_grant_of_something_else_drops_the_offer() {
 fn a_declined_slot_is_nobodys_until_its_time_is_over() {
     let leases = leases(&[p1()]);
     let now = at(START);
-    let decline =
-        |number, to| lock(&leases, number).quarantine(to, &holder(number), promise(9), now);
+    let decline = |number, to| lock(&leases, number).quarantine(to, &holder(number), now);
     grant(&leases, 1, slot(7), START + 1000, now).unwrap();
     assert_eq!(decline(2, slot(7)).unwrap_err(), QuarantineError::NotHeld);
     let record = decline(1, slot(7)).unwrap();
@@ -407,7 +406,11 @@ fn a_declined_slot_is_nobodys_until_its_time_is_over() {
     // An offered one, while another is leased: only that one.
     grant(&leases, 1, slot(8), START + 1000, now).unwrap();
     lock(&leases, 1).offer_slot(slot(9), START + OFFER_HOLD, now).unwrap();
-    decline(1, slot(9)).unwrap();
+    let before = lock(&leases, 1).binding(now);
+    let elsewhere = Holder { source: "2001:db8::2".parse().unwrap(), ..holder(1) };
+    lock(&leases, 1).quarantine(slot(9), &elsewhere, now).unwrap();
+    // The lease waits for its own record, and is where it was.
+    assert_eq!(lock(&leases, 1).binding(now), before);
     assert_eq!(standing(&leases, 1, slot(8), now), Standing::Active);
     assert_eq!(leases.offers(), 0);
     leases.check_invariants().unwrap();
@@ -426,7 +429,7 @@ fn a_client_cannot_decline_the_pool_away() {
         let mut client = lock(&leases, 1);
         let offer = client.offer_any(POOL, Pick::Random(fastrand::u64(..)), START + 60, now);
         let to = offer.unwrap().unwrap().at;
-        match client.quarantine(to, &holder(1), promise(1), now) {
+        match client.quarantine(to, &holder(1), now) {
             Ok(_) => declined += 1,
             Err(error) => assert_eq!(error, QuarantineError::Crowded),
         }

@@ -313,7 +313,7 @@ impl<'t> World<'t> {
             softwire: None,
         };
         let mut guard = leases.lock(holder.identity.on(leases.pools().link_of(place.pool)));
-        let Ok(record) = guard.quarantine(place, &holder, worker.lane.next(), now) else {
+        let Ok(record) = guard.quarantine(place, &holder, now) else {
             return Ok(());
         };
         drop(guard);
