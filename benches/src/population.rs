@@ -168,7 +168,6 @@ impl Population {
             client.drop_offer();
             // Whoever declines its slot keeps no memory of it.
             if let Some(binding) = client.binding(now) {
-                let promise = Promise::RECOVERED;
                 client.quarantine(binding.at, &holder(identity), now).expect("a lease");
             }
         }
