@@ -83,7 +83,8 @@ impl Who {
     pub fn clients_per_second(self) -> f64 {
         match self {
             Who::Kea => 30_000.0,
-            Who::Portlease(_) | Who::Null(_) | Who::Echo(_) => 250_000.0,
+            Who::Portlease(_) => 400_000.0,
+            Who::Null(_) | Who::Echo(_) => 500_000.0,
         }
     }
 }

@@ -15,8 +15,8 @@ use crate::error::{Doing as _, Result, RigError};
 /// What direct I/O has to be aligned to.
 const ALIGNMENT: usize = 4096;
 
-/// Octets of one read.
-const READ_OCTETS: usize = 1 << 20;
+/// Octets of one read: as many as the server reads of its log at a time.
+const READ_OCTETS: usize = 4 << 20;
 
 /// Octets that have the alignment of direct I/O.
 struct Aligned {

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Doing as _, Result, RigError};
+
 /// Names and values, in the order in which a report shows them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -126,17 +128,21 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// Of all these processes together.
-    pub fn of(processes: &[u32]) -> Self {
-        processes.iter().fold(Self::default(), |sum, process| {
-            let text = fs::read_to_string(format!("/proc/{process}/smaps_rollup"));
-            let one = Self::parse(&text.unwrap_or_default());
-            Self {
-                resident: sum.resident + one.resident,
-                proportional: sum.proportional + one.proportional,
-                huge: sum.huge + one.huge,
+    /// Of all these processes together. One that has ended is an error: nothing would look like little.
+    pub fn of(processes: &[u32]) -> Result<Self> {
+        let mut sum = Self::default();
+        for process in processes {
+            let path = format!("/proc/{process}/smaps_rollup");
+            let text = fs::read_to_string(&path).doing(format!("read {path}"))?;
+            let one = Self::parse(&text);
+            if one.resident == 0.0 {
+                return Err(RigError::unexpected(format!("process {process} has ended")));
             }
-        })
+            sum.resident += one.resident;
+            sum.proportional += one.proportional;
+            sum.huge += one.huge;
+        }
+        Ok(sum)
     }
 
     /// Reads `/proc/PID/smaps_rollup`.

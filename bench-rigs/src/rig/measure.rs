@@ -13,8 +13,8 @@ use crate::{
     error::{Doing as _, Result, RigError},
     interrupt,
     load::{
-        Attach, Backend, Backoff, Control, Load, Mix, Options, Pace, Phase, PhaseReport, Place,
-        Spacing, Work, XdpPlace,
+        Attach, Backend, Backoff, Control, Interval, Load, Mix, Options, Pace, Phase, PhaseReport,
+        Place, Spacing, Timeline, Work, XdpPlace,
     },
     null::{self, Datapath, Setup},
     stage::{CLIENT, CLIENT_INTERFACE, SERVER_MAC, Stage},
@@ -36,14 +36,14 @@ const TRIES: u32 = 4;
 /// How long the peak rate is looked for where it is only a means.
 const PEAK: Duration = Duration::from_millis(1500);
 
+/// The population of all clients.
+pub const SEED: u8 = 1;
+
 /// Exchanges a second of a server that has next to nothing to do.
 const IDLE_RATE: f64 = 200.0;
 
 /// How long the disk alone is measured beside a server.
 const DISK: Duration = Duration::from_millis(500);
-
-/// Packets under way in an echo.
-const ECHO_WINDOW: usize = 256;
 
 /// A server on a stage of its own, with a folder on the disk, and clients.
 pub struct Scene {
@@ -75,6 +75,12 @@ impl Scene {
         self.load.set_pace(pace);
         let before = self.contestant.account().read(SERVER_CORE)?;
         let report = run_for(&mut self.load, work, duration)?;
+        if report.completed == 0 {
+            let who = self.who;
+            return Err(RigError::unexpected(format!(
+                "{who} has answered nothing in {duration:?}"
+            )));
+        }
         let spent = self.contestant.account().read(SERVER_CORE)?.since(&before);
         Ok((report, spent))
     }
@@ -113,7 +119,7 @@ pub fn options(stage: &Stage, who: Who, clients: u32, pace: Pace) -> Options {
             queues: None,
         }),
         clients,
-        seed: 1,
+        seed: SEED,
         sharing: who.shares(),
         pace,
         backoff: Backoff::Fixed { timeout: TIMEOUT, tries: Some(TRIES) },
@@ -134,7 +140,7 @@ fn run_for(load: &mut Load, work: Work, duration: Duration) -> Result<PhaseRepor
 /// Exchanges in a closed loop: new leases, then renewals, each for so many seconds.
 pub fn exchanges(who: Who, window: usize, seconds: f64) -> Result<Vec<Measured>> {
     if let Who::Echo(datapath) = who {
-        return echo(datapath, seconds).map(|figures| vec![("packets", figures)]);
+        return echo(datapath, window, seconds).map(|figures| vec![("packets", figures)]);
     }
     let mut scene = Scene::set(who, clients_for(who, seconds), Pace::Closed { window }, TRIES)?;
     let pace = Pace::Closed { window };
@@ -142,9 +148,12 @@ pub fn exchanges(who: Who, window: usize, seconds: f64) -> Result<Vec<Measured>>
     let (new, new_spent) = scene.run(Work::New, pace, duration)?;
     let (renew, renew_spent) = scene.run(Work::Renew, pace, duration)?;
     scene.end()?;
-    let figures = |report, spent| {
+    let figures = |report: &PhaseReport, spent| {
         let mut figures = exchange_figures(report, spent);
         figures.insert("window".to_owned(), number(window as u64));
+        // The clients ran out before the time was over.
+        let is_short = report.seconds < 0.98 * seconds;
+        figures.insert("ran_out".to_owned(), f64::from(u8::from(is_short)));
         figures
     };
     Ok(vec![("new", figures(&new, new_spent)), ("renew", figures(&renew, renew_spent))])
@@ -197,7 +206,7 @@ fn named(figures: &[(&str, f64)]) -> Figures {
 }
 
 /// Packets thrown back and forth.
-fn echo(datapath: Datapath, seconds: f64) -> Result<Figures> {
+fn echo(datapath: Datapath, window: usize, seconds: f64) -> Result<Figures> {
     let stage = Stage::new(1)?;
     let folder = daemon::folder_on_disk("rig-")?;
     let core = Some(SERVER_CORE);
@@ -206,7 +215,7 @@ fn echo(datapath: Datapath, seconds: f64) -> Result<Figures> {
     let setup = Setup { interface: CLIENT_INTERFACE.to_owned(), listen: CLIENT, datapath };
     let before = contestant.account().read(SERVER_CORE)?;
     let duration = Duration::from_secs_f64(seconds);
-    let bounced = stage.clients.enter(|| null::bounce(&setup, ECHO_WINDOW, duration))??;
+    let bounced = stage.clients.enter(|| null::bounce(&setup, window, duration))??;
     let spent = contestant.account().read(SERVER_CORE)?.since(&before);
     let packets = number(bounced.packets.max(1));
     Ok(named(&[
@@ -215,7 +224,7 @@ fn echo(datapath: Datapath, seconds: f64) -> Result<Figures> {
         ("user_us", spent.user_us / packets),
         ("busy_share", spent.busy_share),
         ("frame_octets", number(bounced.frame_octets as u64)),
-        ("window", number(ECHO_WINDOW as u64)),
+        ("window", number(window as u64)),
     ]))
 }
 
@@ -254,23 +263,24 @@ pub fn overload(who: Who, window: usize, seconds: f64) -> Result<Vec<Measured>> 
     let mut scene = Scene::set(who, all, Pace::Closed { window }, 1)?;
     let peak = scene.peak(window)?;
     let processes = scene.contestant.account().processes().to_vec();
-    let before = Memory::of(&processes);
+    let before = Memory::of(&processes)?;
     let double = Pace::Open { rate: 2.0 * peak, spacing: Spacing::Poisson };
     let (report, spent) = scene.run(Work::New, double, Duration::from_secs_f64(seconds))?;
-    let after = Memory::of(&processes);
+    let after = Memory::of(&processes)?;
     scene.end()?;
     let mut figures = exchange_figures(&report, spent);
-    // After the last exchange was begun, what is lost is waited for: that time is no part of the rate.
-    let offering = (report.seconds - TIMEOUT.as_secs_f64()).max(seconds.min(report.seconds));
-    let completed = number(report.completed) / offering;
+    // What is answered after the last exchange was begun, or waited for in vain, is no part of the rate.
+    let (offering, within) = within(&report.timeline, seconds.min(report.seconds));
+    let completed = number(within.completed) / offering;
     let more = [
         ("peak", peak),
         ("rate", completed),
-        ("offered", number(report.started) / offering),
+        ("offered", number(within.started) / offering),
         ("kept_share", completed / peak),
-        ("offered_share", number(report.started) / offering / peak),
+        ("offered_share", number(within.started) / offering / peak),
+        ("late", number(report.completed - within.completed)),
         // It was busy while it offered, and idle while it waited for what was lost.
-        ("generator_busy", report.generator_busy_share * report.seconds / offering),
+        ("generator_busy", (report.generator_busy_share * report.seconds / offering).min(1.0)),
         ("resident_before", before.resident),
         ("resident_after", after.resident),
     ];
@@ -278,19 +288,35 @@ pub fn overload(who: Who, window: usize, seconds: f64) -> Result<Vec<Measured>> 
     Ok(vec![("double", figures)])
 }
 
-/// The window of these with the highest rate of new leases, by a short trial of each.
+/// The whole intervals of a timeline within so many seconds from its start: how long they are, and what happened in them.
+fn within(timeline: &Timeline, seconds: f64) -> (f64, Interval) {
+    let length = Duration::from_micros(timeline.interval_us).as_secs_f64();
+    let mut sum = Interval::default();
+    let mut covered = 0.0;
+    for interval in &timeline.intervals {
+        if covered + length > seconds + length / 2.0 {
+            break;
+        }
+        covered += length;
+        sum.started += interval.started;
+        sum.completed += interval.completed;
+        sum.retransmitted += interval.retransmitted;
+    }
+    (covered.max(length), sum)
+}
+
+/// The window of these with the highest rate of new leases, or of packets of an echo, by a short trial of each.
 pub fn best_window(who: Who, windows: &[usize], seconds: f64) -> Result<usize> {
     let mut best = (0.0, windows.first().copied().unwrap_or(1));
-    if windows.len() < 2 || matches!(who, Who::Echo(_)) {
+    if windows.len() < 2 {
         return Ok(best.1);
     }
     for &window in windows {
-        let (pace, duration) = (Pace::Closed { window }, Duration::from_secs_f64(seconds));
-        let mut scene = Scene::set(who, clients_for(who, seconds), pace, TRIES)?;
-        let (report, _) = scene.run(Work::New, pace, duration)?;
+        let measured = exchanges(who, window, seconds)?;
         // A server that loses requests is no faster for it.
-        if report.rate > best.0 {
-            best = (report.rate, window);
+        let rate = measured.first().and_then(|(_, figures)| figures.get("rate").copied());
+        if let Some(rate) = rate.filter(|&rate| rate > best.0) {
+            best = (rate, window);
         }
     }
     Ok(best.1)
@@ -309,4 +335,19 @@ pub fn folder() -> Result<tempfile::TempDir> {
 /// The disk's sync time, for the report.
 pub fn disk_alone(folder: &Path) -> Result<SyncTime> {
     disk::sync_time(folder, DISK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_late_is_no_part_of_a_rate() {
+        let interval = |started, completed| Interval { started, completed, retransmitted: 0 };
+        let intervals = vec![interval(10, 5), interval(10, 8), interval(0, 6), interval(0, 1)];
+        let timeline = Timeline { interval_us: 20_000, intervals };
+        let (seconds, sum) = within(&timeline, 0.041);
+        assert_eq!((sum.started, sum.completed), (20, 13));
+        assert!((seconds - 0.04).abs() < 1e-9);
+    }
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use portlease::wire::dhcpv6::CLIENT_PORT;
+use portlease::wire::{dhcpv4::MessageType, dhcpv6::CLIENT_PORT};
 
 use super::{
     contestant::{Contestant, Site, Who},
@@ -20,7 +20,7 @@ use crate::{
     error::{Doing as _, Result, RigError},
     interrupt,
     load::{Control, Load, Pace, Work},
-    message::{Answer, Identity, Message},
+    message::{Answer, Identity, Lease, Message},
     stage::{CLIENT, Stage},
     sys::{self, Binding},
 };
@@ -51,23 +51,30 @@ pub fn restart(
     let folder = daemon::folder_on_disk("rig-")?;
     let site = Site { stage: &stage, folder: folder.path(), clients: leases, core: None };
     let mut server = Contestant::start(who, site)?;
-    let empty = Memory::of(server.account().processes());
-    fill(&stage, who, leases)?;
+    let empty = Memory::of(server.account().processes())?;
+    let known = fill(&stage, who, leases)?;
     thread::sleep(SETTLE);
-    let full = Memory::of(server.account().processes());
+    let full = Memory::of(server.account().processes())?;
     each(1, ("memory", memory_figures(leases, empty, full)));
     server.kill()?;
     drop(server);
     for start in 1..=starts {
         interrupt::check()?;
-        let figures = one_start(who, leases, site, &stage)?;
+        let figures = one_start(&known, leases, site, &stage)?;
         each(start, ("restart", figures));
     }
     Ok(())
 }
 
-/// Gives every client a lease.
-fn fill(stage: &Stage, who: Who, leases: u32) -> Result<()> {
+/// A lease that the server must know after each start.
+struct Known {
+    who: Who,
+    identity: Identity,
+    lease: Lease,
+}
+
+/// Gives every client a lease, and tells one of them.
+fn fill(stage: &Stage, who: Who, leases: u32) -> Result<Known> {
     let options = measure::options(stage, who, leases, Pace::Closed { window: WINDOW });
     let mut load = stage.clients.enter(|| Load::new(options))??;
     let phase = crate::load::Phase { work: Work::New, exchanges: None, lasts: None };
@@ -76,7 +83,10 @@ fn fill(stage: &Stage, who: Who, leases: u32) -> Result<()> {
     if summary.violated() || summary.leases < leases as usize * 99 / 100 {
         return Err(RigError::unexpected(format!("{who} did not lease to all:\n{summary}")));
     }
-    Ok(())
+    let middle = load.leases().nth(summary.leases / 2);
+    let (number, lease) =
+        middle.ok_or_else(|| RigError::unexpected(format!("{who} has leased nothing")))?;
+    Ok(Known { who, identity: Identity::new(measure::SEED, number), lease })
 }
 
 fn memory_figures(leases: u32, empty: Memory, full: Memory) -> Figures {
@@ -94,7 +104,8 @@ fn memory_figures(leases: u32, empty: Memory, full: Memory) -> Figures {
     .into()
 }
 
-fn one_start(who: Who, leases: u32, site: Site<'_>, stage: &Stage) -> Result<Figures> {
+fn one_start(known: &Known, leases: u32, site: Site<'_>, stage: &Stage) -> Result<Figures> {
+    let who = known.who;
     let files = lease_files(who, site)?;
     disk::forget_cached()?;
     let (read_s, octets) = disk::read_time(&files)?;
@@ -102,11 +113,11 @@ fn one_start(who: Who, leases: u32, site: Site<'_>, stage: &Stage) -> Result<Fig
     let began = Instant::now();
     let (first_reply_s, resident) = thread::scope(|scope| {
         let starter = scope.spawn(move || Contestant::spawn(who, site));
-        let replied = stage.clients.enter(|| first_reply(stage.unicast(), began));
+        let replied = stage.clients.enter(|| first_reply(known, stage.unicast(), began));
         let server = starter.join().unwrap_or_else(|payload| std::panic::resume_unwind(payload));
         let mut server = server?;
         let replied = replied??;
-        let resident = Memory::of(server.account().processes()).resident;
+        let resident = Memory::of(server.account().processes())?.resident;
         server.kill()?;
         Ok::<_, RigError>((replied.as_secs_f64(), resident))
     })?;
@@ -137,8 +148,9 @@ fn lease_files(who: Who, site: Site<'_>) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Asks for the lease of the first client until somebody answers; the time since `began`.
-fn first_reply(server: SocketAddrV6, began: Instant) -> Result<Duration> {
+/// Has a client renew its lease until the server acknowledges just that; the time since `began`. Only who has recovered
+/// the lease can.
+fn first_reply(known: &Known, server: SocketAddrV6, began: Instant) -> Result<Duration> {
     let binding = Binding {
         address: SocketAddrV6::new(CLIENT, CLIENT_PORT, 0, 0),
         foreign: false,
@@ -147,18 +159,29 @@ fn first_reply(server: SocketAddrV6, began: Instant) -> Result<Duration> {
     };
     let socket: UdpSocket = sys::udp_socket(&binding).doing("bind the asking socket")?;
     socket.set_read_timeout(Some(ASK_EVERY)).doing("set the time between questions")?;
-    let identity = Identity::new(1, 0);
-    let question = Message::discover(&identity, 0x5151_5151).to_payload(&[]);
+    let &Known { who, identity, lease } = known;
+    let renewal = Message::renew(&identity, 0x5151_5151, &lease);
+    let renewal = if who.shares() { renewal } else { renewal.without_sharing() };
+    let question = renewal.to_payload(&[]);
     let mut buffer = [0; 1500];
     while began.elapsed() < PATIENCE {
         interrupt::check()?;
         // A port that is closed as yet shows as an error of the next call.
         let _ = socket.send_to(&question, server);
         match socket.recv(&mut buffer) {
-            Ok(length) if Answer::read(&buffer[..length], |_| Some(identity)).is_some() => {
-                return Ok(began.elapsed());
-            }
-            Ok(_) => {}
+            Ok(length) => match Answer::read(&buffer[..length], |_| Some(identity)) {
+                Some(answer)
+                    if answer.kind == MessageType::Ack && answer.lease.tuple() == lease.tuple() =>
+                {
+                    return Ok(began.elapsed());
+                }
+                Some(answer) => {
+                    return Err(RigError::unexpected(format!(
+                        "{who} does not know the lease {lease:?} after a start: {answer:?}"
+                    )));
+                }
+                None => {}
+            },
             Err(error) if sys::would_block(&error) => thread::sleep(Duration::from_micros(200)),
             Err(error) => return Err(error).doing("wait for the first reply"),
         }

@@ -71,6 +71,12 @@ impl Turns {
         })
     }
 
+    /// Those that `keep` keeps.
+    #[must_use]
+    pub fn only(&self, keep: impl Fn(&Turn) -> bool) -> Turns {
+        Turns(self.0.iter().filter(|turn| keep(turn)).cloned().collect())
+    }
+
     /// A figure over all repetitions.
     pub fn spread(&self, of: Of<'_>, figure: &str) -> Option<Spread> {
         Spread::of(self.of(of).filter_map(|turn| turn.figures.get(figure).copied()).collect())

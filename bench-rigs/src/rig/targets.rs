@@ -2,7 +2,7 @@
 
 use super::{
     benches::CRITERION,
-    statistics::{Of, Spread, Turns},
+    statistics::{Of, Spread, Turn, Turns},
 };
 
 const OURS: &str = "portlease xdp-native";
@@ -13,196 +13,53 @@ const KEA: &str = "kea";
 /// Share of its core that a server must use for its rate to be its own.
 pub const BUSY_SHARE_MIN: f64 = 0.95;
 
+/// Of the peak what must have been offered for an overload to be one of twice the peak.
+pub const OFFERED_SHARE_MIN: f64 = 1.9;
+
 /// How many times the rate shown the generator must be able to do.
 pub const GENERATOR_MARGIN_MIN: f64 = 1.3;
 
-/// How a line ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// Also what was aimed at beyond the limit.
-    AimReached,
-    /// Within the limit.
-    Met,
-    /// Outside.
-    FallsShort,
-    /// Not in this run.
-    NotMeasured,
+mod line;
+
+use line::Draft;
+pub use line::{Limit, Line, Outcome, Unit, thousands};
+
+/// Why the rate of a turn is not the server's own.
+#[derive(Clone, Copy, Debug, Default)]
+struct Faults {
+    /// The server waited.
+    idle: bool,
+    /// The generator could not do much more.
+    limited: bool,
+    /// The clients ran out before the time was over.
+    short: bool,
 }
 
-impl Outcome {
-    /// In words.
-    pub fn words(self) -> &'static str {
-        match self {
-            Outcome::AimReached => "met, aim reached",
-            Outcome::Met => "met",
-            Outcome::FallsShort => "**falls short**",
-            Outcome::NotMeasured => "not measured",
-        }
-    }
-}
-
-/// On which side of its limit a figure has to be.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Limit {
-    /// At least so much.
-    AtLeast(f64),
-    /// At most so much.
-    AtMost(f64),
-}
-
-impl Limit {
-    fn holds(self, value: f64) -> bool {
-        match self {
-            Limit::AtLeast(limit) => value >= limit,
-            Limit::AtMost(limit) => value <= limit,
+impl Faults {
+    fn of(turn: &Turn) -> Faults {
+        let figure = |name: &str| turn.figures.get(name).copied();
+        let below = |name: &str, least| figure(name).is_some_and(|figure| figure < least);
+        Faults {
+            idle: below("busy_share", BUSY_SHARE_MIN),
+            limited: below("generator_margin", GENERATOR_MARGIN_MIN),
+            short: figure("ran_out").is_some_and(|figure| figure > 0.0),
         }
     }
 
-    fn words(self, unit: Unit) -> String {
-        match self {
-            Limit::AtLeast(limit) => format!("≥ {}", unit.show(limit)),
-            Limit::AtMost(limit) => format!("≤ {}", unit.show(limit)),
-        }
-    }
-}
-
-/// How figures of a line are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
-    /// A factor.
-    Times,
-    /// A share, shown in percent.
-    Percent,
-    /// Microseconds.
-    Microseconds,
-    /// Microseconds, shown in milliseconds.
-    Milliseconds,
-    /// Nanoseconds.
-    Nanoseconds,
-    /// Seconds.
-    Seconds,
-    /// Octets.
-    Octets,
-    /// Something a second.
-    PerSecond,
-}
-
-impl Unit {
-    /// A figure with its unit.
-    pub fn show(self, value: f64) -> String {
-        match self {
-            Unit::Times => format!("{value:.2} ×"),
-            Unit::Percent => format!("{:.0} %", 100.0 * value),
-            Unit::Microseconds => format!("{value:.2} µs"),
-            Unit::Milliseconds => format!("{:.2} ms", value / 1e3),
-            Unit::Nanoseconds => format!("{value:.0} ns"),
-            Unit::Seconds => format!("{value:.2} s"),
-            Unit::Octets => format!("{value:.0}"),
-            Unit::PerSecond => thousands(value),
-        }
-    }
-
-    /// Median and, in brackets, least and greatest.
-    pub fn spread(self, spread: Spread) -> String {
-        let Spread { median, least, greatest, count } = spread;
-        if count < 2 {
-            return self.show(median);
-        }
-        format!("{} ({} – {})", self.show(median), self.bare(least), self.bare(greatest))
-    }
-
-    /// A figure without its unit.
-    fn bare(self, value: f64) -> String {
-        let shown = self.show(value);
-        shown.split(' ').next().unwrap_or_default().to_owned()
-    }
-}
-
-/// A whole number with its thousands set apart.
-pub fn thousands(value: f64) -> String {
-    let digits = format!("{value:.0}");
-    let (sign, digits) = match digits.strip_prefix('-') {
-        Some(rest) => ("-", rest),
-        None => ("", digits.as_str()),
-    };
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    format!("{sign}{text}")
-}
-
-/// A line of the table of targets.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Line {
-    /// Its number.
-    pub number: &'static str,
-    /// What is measured.
-    pub what: String,
-    /// The limit and the aim, in words.
-    pub target: String,
-    /// What was measured.
-    pub measured: String,
-    /// What another server shows in the same run.
-    pub peer: String,
-    /// What nothing on this machine can exceed.
-    pub ceiling: String,
-    /// The scenario that measures it.
-    pub scenario: &'static str,
-    /// The end of it.
-    pub outcome: Outcome,
-    /// Why it may not count.
-    pub reservation: Option<String>,
-}
-
-/// A line in the making.
-struct Draft {
-    number: &'static str,
-    what: &'static str,
-    scenario: &'static str,
-    limit: Limit,
-    aim: Option<Limit>,
-    unit: Unit,
-}
-
-impl Draft {
-    fn judge(self, measured: Option<Spread>) -> Line {
-        let outcome = match (measured, self.aim) {
-            (None, _) => Outcome::NotMeasured,
-            (Some(spread), Some(aim)) if aim.holds(spread.median) => Outcome::AimReached,
-            (Some(spread), _) if self.limit.holds(spread.median) => Outcome::Met,
-            (Some(_), _) => Outcome::FallsShort,
-        };
-        let aim = self.aim.map(|aim| format!(", aim {}", aim.words(self.unit)));
-        Line {
-            number: self.number,
-            what: self.what.to_owned(),
-            target: format!("{}{}", self.limit.words(self.unit), aim.unwrap_or_default()),
-            measured: measured.map_or("–".to_owned(), |spread| self.unit.spread(spread)),
-            peer: String::new(),
-            ceiling: String::new(),
-            scenario: self.scenario,
-            outcome,
-            reservation: None,
-        }
+    fn any(self) -> bool {
+        self.idle || self.limited || self.short
     }
 }
 
 /// Why turns do not count as a server's own rate, if some do not.
 pub fn reservation(turns: &Turns, of: Of<'_>) -> Option<String> {
-    let (mut all, mut good, mut idle, mut limited) = (0, 0, 0, 0);
-    for turn in turns.of(of) {
-        let below =
-            |name: &str, least| turn.figures.get(name).is_some_and(|&figure| figure < least);
-        let is_idle = below("busy_share", BUSY_SHARE_MIN);
-        let is_limited = below("generator_margin", GENERATOR_MARGIN_MIN);
+    let (mut all, mut good, mut idle, mut limited, mut short) = (0, 0, 0, 0, 0);
+    for faults in turns.of(of).map(Faults::of) {
         all += 1;
-        good += u32::from(!is_idle && !is_limited);
-        idle += u32::from(is_idle);
-        limited += u32::from(is_limited);
+        good += u32::from(!faults.any());
+        idle += u32::from(faults.idle);
+        limited += u32::from(faults.limited);
+        short += u32::from(faults.short);
     }
     let mut reasons = Vec::new();
     if idle > 0 {
@@ -218,6 +75,9 @@ pub fn reservation(turns: &Turns, of: Of<'_>) -> Option<String> {
             "the generator's ceiling was less than 1.3 × the rate in {limited} of {all} turns \
              (median {margin:.2} ×)"
         ));
+    }
+    if short > 0 {
+        reasons.push(format!("the clients ran out in {short} of {all} turns"));
     }
     let verdict = match good {
         0 => "does not count".to_owned(),
@@ -246,6 +106,25 @@ pub fn judge(turns: &Turns) -> Vec<Line> {
     lines
 }
 
+/// Judges a relation of rates by the turns that count; if none of its pairs does, it is shown and does not count.
+fn judge_rates(draft: Draft, turns: &Turns, relation: impl Fn(&Turns) -> Option<Spread>) -> Line {
+    if let Some(spread) = relation(&turns.only(|turn| !Faults::of(turn).any())) {
+        return draft.judge(Some(spread));
+    }
+    let line = draft.judge(relation(turns));
+    match line.outcome {
+        Outcome::NotMeasured => line,
+        _ => Line { outcome: Outcome::DoesNotCount, ..line },
+    }
+}
+
+/// All reservations of some, each with a word before it.
+fn together(of: &[(&str, Option<String>)]) -> Option<String> {
+    let said = of.iter().filter_map(|(who, said)| said.as_ref().map(|said| format!("{who}{said}")));
+    let said: Vec<_> = said.collect();
+    (!said.is_empty()).then(|| said.join("; "))
+}
+
 /// New leases a second.
 fn rate(turns: &Turns) -> Vec<Line> {
     let dora = |server| Of("dora", server, "new");
@@ -253,39 +132,46 @@ fn rate(turns: &Turns) -> Vec<Line> {
     let shown = |of| turns.spread(of, "rate").map(|rate| Unit::PerSecond.spread(rate));
     let draft =
         |what, limit, aim, unit| Draft { number: "P1", what, scenario: "dora", limit, aim, unit };
-    let of_null = turns.ratio(dora(OURS), dora(NULL), "rate");
-    let of_echo =
-        turns.paired((dora(NULL), "rate"), (echo, "rate"), |null, echo| null / (echo / 2.0));
-    let of_kea = turns.ratio(dora(OURS), dora(KEA), "rate");
+    let of_null = |turns: &Turns| turns.ratio(dora(OURS), dora(NULL), "rate");
+    let of_echo = |turns: &Turns| {
+        turns.paired((dora(NULL), "rate"), (echo, "rate"), |null, echo| null / (echo / 2.0))
+    };
+    let of_kea = |turns: &Turns| turns.ratio(dora(OURS), dora(KEA), "rate");
     let percent = |limit| Limit::AtLeast(limit);
-    let mut first = draft(
+    let first = draft(
         "new leases a second, of the null server's",
         percent(0.75),
         Some(percent(0.9)),
         Unit::Percent,
-    )
-    .judge(of_null);
+    );
+    let mut first = judge_rates(first, turns, of_null);
     first.ceiling = beside("null server", shown(dora(NULL)));
     first.peer = beside("ours", shown(dora(OURS)));
-    first.reservation = reservation(turns, dora(OURS));
-    let mut second = draft(
+    let null_reservation = reservation(turns, dora(NULL));
+    let said = [("", reservation(turns, dora(OURS))), ("the null server's: ", null_reservation)];
+    first.reservation = together(&said);
+    let second = draft(
         "the null server's, of half of the packets of a bare echo",
         percent(0.6),
         None,
         Unit::Percent,
-    )
-    .judge(of_echo);
+    );
+    let mut second = judge_rates(second, turns, of_echo);
     second.ceiling = beside("echo", shown(echo));
-    second.reservation = reservation(turns, dora(NULL));
-    let mut third = draft(
+    let above = of_echo(turns).is_some_and(|spread| spread.median > 1.0);
+    let above = above.then(|| "the echo is slower than the null server, and no ceiling".to_owned());
+    let said = [("", reservation(turns, dora(NULL))), ("", above)];
+    second.reservation = together(&said);
+    let third = draft(
         "new leases a second, times Kea's",
         Limit::AtLeast(8.0),
         Some(Limit::AtLeast(10.0)),
         Unit::Times,
-    )
-    .judge(of_kea);
+    );
+    let mut third = judge_rates(third, turns, of_kea);
     third.peer = beside("Kea", shown(dora(KEA)));
-    third.reservation = reservation(turns, dora(KEA)).map(|reason| format!("Kea's: {reason}"));
+    let said = [("", reservation(turns, dora(OURS))), ("Kea's: ", reservation(turns, dora(KEA)))];
+    third.reservation = together(&said);
     vec![first, second, third]
 }
 
@@ -391,12 +277,15 @@ fn engine(turns: &Turns) -> Vec<Line> {
 /// Port sets: ours against bare atomics, and full pools against empty ones.
 fn allocation(turns: &Turns) -> Vec<Line> {
     let ns = |name: &str| turns.median(Of("engine", CRITERION, name), "ns");
-    let (mut to_bare, mut to_empty) = (Vec::new(), Vec::new());
+    let (mut to_bare, mut to_empty, mut missing) = (Vec::new(), Vec::new(), 0);
     for slots in ["64k", "1M", "16M"] {
         let bare = ns(&format!("allocation/{slots}/pair/bare"));
         let empty = ns(&format!("allocation/{slots}/pair/0"));
         for fill in ["0", "50", "90", "99", "99.9", "99.99"] {
-            let Some(pair) = ns(&format!("allocation/{slots}/pair/{fill}")) else { continue };
+            let Some(pair) = ns(&format!("allocation/{slots}/pair/{fill}")) else {
+                missing += 1;
+                continue;
+            };
             to_bare.extend(bare.map(|bare| pair / bare));
             to_empty.extend(empty.map(|empty| pair / empty));
         }
@@ -413,11 +302,16 @@ fn allocation(turns: &Turns) -> Vec<Line> {
         aim: None,
         unit: Unit::Times,
     };
-    vec![
+    let mut lines = vec![
         draft("allocate and release a port set against a bare pair of atomics: the worst pool and fill", 2.0)
             .judge(worst(to_bare)),
         draft("the same, up to 99.99 % full against empty: the worst", 1.5).judge(worst(to_empty)),
-    ]
+    ];
+    for line in lines.iter_mut().filter(|line| line.outcome != Outcome::NotMeasured) {
+        let said = format!("{missing} of 18 pools and fills were not measured");
+        line.reservation = (missing > 0).then_some(said);
+    }
+    lines
 }
 
 /// Latency at half of the peak, above the disk's.
@@ -447,9 +341,34 @@ fn latency(turns: &Turns) -> Vec<Line> {
         line.ceiling =
             [beside("disk", shown(OURS, sync)), beside("null server", shown(NULL, figure))]
                 .join(" ");
+        line.reservation = latency_reservation(turns, figure, sync, limit);
         lines.push(line);
     }
     lines
+}
+
+/// Why latency at half of the peak may be something else: another load, exchanges without an answer, which no latency
+/// tells of, or a machine on which a server that does nothing is no better.
+fn latency_reservation(turns: &Turns, figure: &str, sync: &str, limit: f64) -> Option<String> {
+    let half = |server| Of("latency", server, "half");
+    let of = |figure| turns.median(half(OURS), figure);
+    let mut said = Vec::new();
+    if let (Some(offered), Some(peak)) = (of("offered"), of("peak"))
+        && offered < 0.97 * peak / 2.0
+    {
+        said.push(format!("only {:.0} % of the peak was offered", 100.0 * offered / peak));
+    }
+    if let (Some(completed), Some(unanswered)) = (of("completed"), of("unanswered"))
+        && unanswered > completed / 1000.0
+    {
+        said.push(format!("{unanswered:.0} exchanges found no answer"));
+    }
+    if let (Some(null), Some(sync)) = (turns.median(half(NULL), figure), of(sync))
+        && null - sync > limit
+    {
+        said.push("beyond the limit already for the null server".to_owned());
+    }
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 /// Octets of a lease.
@@ -531,13 +450,14 @@ fn kea_restart(turns: &Turns) -> String {
     })
 }
 
-/// Why an overload does not count: it was none, or it was the generator's.
+/// Why an overload is less than it should be: the generator could not offer twice the peak. How busy it was matters
+/// only where it could not.
 fn overload_reservation(turns: &Turns, of: Of<'_>) -> Option<String> {
     let offered = turns.median(of, "offered_share")?;
     let busy = turns.median(of, "generator_busy")?;
-    (offered < 1.9 || busy > BUSY_SHARE_MIN).then(|| {
+    (offered < OFFERED_SHARE_MIN).then(|| {
         format!(
-            "does not count: {:.0} % of the peak was offered, by a generator that was {:.0} % busy",
+            "only {:.0} % of the peak was offered, by a generator that was {:.0} % busy",
             100.0 * offered,
             100.0 * busy.min(1.0)
         )
@@ -573,6 +493,7 @@ fn overload(turns: &Turns) -> Vec<Line> {
     );
     let bounded =
         draft("memory (RSS) after the overload, of before", Limit::AtMost(1.5)).judge(growth);
+    let bounded = Line { reservation: kept.reservation.clone(), ..bounded };
     vec![kept, bounded]
 }
 

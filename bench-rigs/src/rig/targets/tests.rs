@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::rig::statistics::Turn;
-use Outcome::{AimReached, FallsShort, Met, NotMeasured};
+use Outcome::{AimReached, DoesNotCount, FallsShort, Met, NotMeasured};
 
 fn turn(server: &str, measure: &str, figures: &[(&str, f64)]) -> Turn {
     Turn {
@@ -61,14 +61,68 @@ fn a_rate_that_is_not_the_servers_own_is_told() {
 }
 
 #[test]
-fn an_overload_that_was_the_generators_does_not_count() {
+fn rates_that_do_not_count_are_not_judged() {
+    let turns = |null_margin: f64, repetition| {
+        let figures = |rate, margin| {
+            [("rate", rate), ("busy_share", 0.99), ("generator_margin", margin), ("ran_out", 0.0)]
+        };
+        let ours = turn(OURS, "new", &figures(160.0, 1.6));
+        let null = turn(NULL, "new", &figures(200.0, null_margin));
+        [ours, null].map(|turn| Turn { repetition, ..turn })
+    };
+    let first = |turns: Turns| judge(&turns).remove(0);
+    let line = first(Turns(turns(1.1, 1).into()));
+    assert_eq!(line.outcome, DoesNotCount);
+    assert!(line.reservation.unwrap().contains("the null server's: does not count"));
+    // One of two pairs counts, and it alone is judged.
+    let mut both = Turns([turns(1.5, 1), turns(1.1, 2)].concat());
+    both.0[2].figures.insert("rate".to_owned(), 10.0);
+    let line = first(both.clone());
+    assert_eq!((line.outcome, line.measured.as_str()), (Met, "80 %"));
+    both.0[1].figures.insert("ran_out".to_owned(), 1.0);
+    let line = first(both);
+    assert_eq!(line.outcome, DoesNotCount);
+    assert!(line.reservation.unwrap().contains("the clients ran out in 1 of 2 turns"));
+}
+
+#[test]
+fn an_echo_that_is_slower_than_the_null_server_is_told() {
+    let turns = |echo| {
+        Turns(vec![turn(NULL, "new", &[("rate", 200.0)]), turn(ECHO, "packets", &[("rate", echo)])])
+    };
+    assert_eq!(judge(&turns(500.0))[1].reservation, None);
+    assert!(judge(&turns(300.0))[1].reservation.as_ref().unwrap().contains("no ceiling"));
+}
+
+#[test]
+fn a_latency_of_another_load_is_told() {
+    let turns = |offered: f64, unanswered: f64, null: f64| {
+        let ours = [
+            ("offered", offered),
+            ("peak", 200.0),
+            ("completed", 1000.0),
+            ("unanswered", unanswered),
+            ("p99_us", 900.0),
+            ("sync_p99_us", 100.0),
+        ];
+        let turns = vec![turn(OURS, "half", &ours), turn(NULL, "half", &[("p99_us", null)])];
+        let all = turns.into_iter().map(|turn| Turn { scenario: "latency".to_owned(), ..turn });
+        latency_reservation(&Turns(all.collect()), "p99_us", "sync_p99_us", 1000.0)
+    };
+    assert_eq!(turns(100.0, 0.0, 500.0), None);
+    assert!(turns(80.0, 0.0, 500.0).unwrap().contains("only 40 % of the peak"));
+    assert!(turns(100.0, 2.0, 500.0).unwrap().contains("2 exchanges found no answer"));
+    assert!(turns(100.0, 0.0, 1200.0).unwrap().contains("null server"));
+}
+
+#[test]
+fn an_overload_that_was_none_is_told() {
     let of = Of("dora", OURS, "double");
     let turns = |offered, busy| {
         Turns(vec![turn(OURS, "double", &[("offered_share", offered), ("generator_busy", busy)])])
     };
-    assert_eq!(overload_reservation(&turns(2.0, 0.8), of), None);
+    assert_eq!(overload_reservation(&turns(2.0, 1.0), of), None);
     assert!(overload_reservation(&turns(1.7, 0.8), of).unwrap().contains("170 %"));
-    assert!(overload_reservation(&turns(2.0, 1.0), of).unwrap().contains("100 % busy"));
 }
 
 #[test]
