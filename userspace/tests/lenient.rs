@@ -8,6 +8,7 @@ use common::{Answer, L1, L3, L4, Query, SERVER_ID, Server};
 use portlease::engine::remark::Remark::{
     self, BadOverload, ClaimsAnothers, Moved, UnicastSelecting,
 };
+use portlease::wire::dhcpv4::MessageType;
 
 fn remarks(reply: &common::Received) -> Vec<Remark> {
     reply.remarks.iter().collect()
@@ -108,6 +109,16 @@ fn whoever_claims_anothers_lease_is_refused_and_remarked() {
     assert_eq!(server.active(), 2);
     server.send(&Query::renew(1, L1, &lease)).ack();
     server.send(&Query::renew(2, L1, &others)).ack();
+    // What a client has declined itself is nobody else's.
+    let decline = Query {
+        kind: MessageType::Decline,
+        server_id: Some(SERVER_ID),
+        parameter_list: Vec::new(),
+        ..Query::select(1, L1, &lease)
+    };
+    server.send(&decline);
+    assert_eq!(remarks(&server.send(&Query::renew(1, L1, &lease)).nak()), []);
+    assert_eq!(remarks(&server.send(&Query::renew(2, L1, &lease)).nak()), [ClaimsAnothers]);
 }
 
 #[test]

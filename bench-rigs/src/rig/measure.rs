@@ -288,7 +288,8 @@ pub fn overload(who: Who, window: usize, seconds: f64) -> Result<Vec<Measured>> 
     Ok(vec![("double", figures)])
 }
 
-/// The whole intervals of a timeline within so many seconds from its start: how long they are, and what happened in them.
+/// The whole intervals of a timeline within so many seconds from its start: how long they are, and what happened in
+/// them.
 fn within(timeline: &Timeline, seconds: f64) -> (f64, Interval) {
     let length = Duration::from_micros(timeline.interval_us).as_secs_f64();
     let mut sum = Interval::default();

@@ -278,7 +278,9 @@ fn extending(
                     // req-S60 (RFC 2131 §4.2): it may be the client's own, under the identifier that is missing here.
                     return unknown_client(engine);
                 }
-                exchange.remark(Remark::ClaimsAnothers);
+                if client.is_anothers(at) {
+                    exchange.remark(Remark::ClaimsAnothers);
+                }
                 Decision::Nak(Objection::Taken)
             }
             Some(_) => Decision::Nak(Objection::AnotherLease),

@@ -28,7 +28,7 @@ use super::{
     space::{Extent, Space},
     storage::Storage,
     superblock::Superblock,
-    window::{Window, offset_of},
+    window::{Unreadable, Window, offset_of},
 };
 use crate::lease::{
     record::Record,
@@ -92,7 +92,7 @@ impl Appender {
             space,
             newest,
             batch: BatchBuffer::new(batch_blocks as usize),
-            window: Window::new((4 * batch_blocks).min(BATCH_BLOCKS_MAX)),
+            window: Window::new((4 * batch_blocks).min(BATCH_BLOCKS_MAX), Unreadable::Refused),
             cursor,
             checked: 0,
         }

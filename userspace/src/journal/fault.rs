@@ -34,6 +34,8 @@ struct Disk {
     steps: u64,
     failed: bool,
     deaf_to_sync: bool,
+    /// Where sectors begin that cannot be read any more.
+    lost: Vec<usize>,
     random: fastrand::Rng,
 }
 
@@ -56,6 +58,7 @@ impl FaultyDisk {
             steps: 0,
             failed: false,
             deaf_to_sync: false,
+            lost: Vec::new(),
             random: fastrand::Rng::with_seed(seed),
         };
         Self { disk: Arc::new(Mutex::new(disk)), handle: 0 }
@@ -94,6 +97,11 @@ impl FaultyDisk {
         if let Some(place) = disk.durable.get_mut(at..at.saturating_add(octets.len())) {
             place.copy_from_slice(octets);
         }
+    }
+
+    /// From now on the sector at `offset` cannot be read.
+    pub fn lose_sector(&self, offset: u64) {
+        self.disk().lost.push(usize::try_from(offset).unwrap_or(usize::MAX));
     }
 
     /// The disk after a power failure: of what was not synced, any sector may be there or not, whatever the order it
@@ -182,6 +190,9 @@ impl Storage for FaultyDisk {
         }
         let begin = usize::try_from(offset).unwrap_or(usize::MAX);
         let end = begin.saturating_add(into.len());
+        if disk.lost.iter().any(|&lost| lost < end && begin < lost.saturating_add(SECTOR_OCTETS)) {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
         let durable = disk.durable.get(begin..end).ok_or(io::ErrorKind::UnexpectedEof)?;
         into.copy_from_slice(durable);
         for sector in &disk.pending {
@@ -244,6 +255,7 @@ impl Storage for FaultyDisk {
         let mut disk = self.disk();
         disk.durable = content;
         disk.pending.clear();
+        disk.lost.clear();
         Ok(())
     }
 }

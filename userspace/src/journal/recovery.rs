@@ -14,8 +14,8 @@ use super::{
     space::Extent,
     storage::Storage,
     superblock::Superblock,
-    survey::{Found, Survey, Visitor},
-    window::{Window, offset_of},
+    survey::{Found, Seen, Survey, Visitor},
+    window::{Unreadable, Window, offset_of},
 };
 
 /// Blocks read at once: four megabytes.
@@ -56,6 +56,7 @@ pub(super) struct Reader<'s, S: Storage> {
     blocks: u32,
     epoch: u64,
     accept_loss: bool,
+    unreadable: Unreadable,
     window: Window,
 }
 
@@ -63,17 +64,20 @@ impl<'s, S: Storage> Reader<'s, S> {
     /// A reader that stops at the first damage, unless `accept_loss`.
     pub(super) fn new(storage: &'s S, superblock: &Superblock, accept_loss: bool) -> Self {
         let blocks = u32::try_from(superblock.blocks).unwrap_or(u32::MAX);
-        let window = Window::new(WINDOW_BLOCKS.min(blocks));
-        Self { storage, blocks, epoch: superblock.epoch, accept_loss, window }
+        let unreadable = if accept_loss { Unreadable::Blank } else { Unreadable::Refused };
+        let window = Window::new(WINDOW_BLOCKS.min(blocks), unreadable);
+        Self { unreadable, storage, blocks, epoch: superblock.epoch, accept_loss, window }
     }
 
     /// Shows every record of the chain; batches come in any order. A ring without damage is read once.
     pub(super) fn walk(&mut self, visitor: &mut dyn Visitor) -> Result<Chain, LogError> {
-        let survey = Survey::new(self.storage, self.blocks, self.epoch);
-        let needed = survey.guess().map_err(|source| self.unreadable(source))?;
-        let found = survey.pass(needed.as_ref(), visitor);
-        let (found, shown) = sorted(found.map_err(|source| self.unreadable(source))?);
+        let survey = Survey::new(self.storage, self.blocks, self.epoch, self.unreadable);
+        let needed = survey.guess().map_err(|source| self.cannot_read(source))?;
+        let seen = survey.pass(needed.as_ref(), visitor);
+        let seen = seen.map_err(|source| self.cannot_read(source))?;
+        let (found, shown) = sorted(seen.found);
         let (mut chain, batches) = self.chain(&found)?;
+        lose_unreadable(&mut chain, &seen.unreadable);
         if batches.len() == shown && batches.iter().all(|batch| batch.shown) {
             chain.records = batches.iter().map(|batch| u64::from(batch.header.count)).sum();
             return Ok(chain);
@@ -87,8 +91,10 @@ impl<'s, S: Storage> Reader<'s, S> {
 
     /// The same, batches in their order and each record once. A ring is read twice.
     pub(super) fn walk_in_order(&mut self, visitor: &mut dyn Visitor) -> Result<Chain, LogError> {
-        let found = Survey::new(self.storage, self.blocks, self.epoch).pass(None, visitor);
-        let (found, _) = sorted(found.map_err(|source| self.unreadable(source))?);
+        let survey = Survey::new(self.storage, self.blocks, self.epoch, self.unreadable);
+        let seen = survey.pass(None, visitor);
+        let Seen { found, .. } = seen.map_err(|source| self.cannot_read(source))?;
+        let (found, _) = sorted(found);
         let (mut chain, batches) = self.chain(&found)?;
         self.show(&batches, &mut chain, visitor)?;
         Ok(chain)
@@ -209,9 +215,19 @@ impl<'s, S: Storage> Reader<'s, S> {
         read.map_err(|source| failed("read", storage, source))
     }
 
-    fn unreadable(&self, source: io::Error) -> LogError {
+    fn cannot_read(&self, source: io::Error) -> LogError {
         failed("read", self.storage, source)
     }
+}
+
+/// What stood in blocks that could not be read may have been needed: the newest of all batches, perhaps.
+fn lose_unreadable(chain: &mut Chain, unreadable: &[u32]) {
+    let next = chain.oldest + chain.extents.len() as u64;
+    chain.lost.extend(unreadable.iter().map(|&block| Damage {
+        sequence: next,
+        offset: offset_of(block),
+        fault: "cannot be read, and what was there may be lost".to_owned(),
+    }));
 }
 
 /// Headers by sequence number, and of how many the batches were shown.
@@ -370,6 +386,24 @@ mod tests {
             first(&disk, 5);
             spoil(&disk, 6);
             assert_eq!(refused(&disk).0.sequence, 5);
+        }
+    }
+
+    #[test]
+    fn a_sector_that_cannot_be_read_is_named_and_is_a_loss_that_can_be_accepted() {
+        for (batch, kept) in
+            [(3, vec![2, 4, 5, 6]), (6, vec![2, 3, 4, 5]), (40, vec![2, 3, 4, 5, 6])]
+        {
+            let disk = six_batches();
+            disk.lose_sector(offset(batch) + 512);
+            let error = recover(&disk, OPTIONS).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(&format!("at offset {}", offset(batch))), "{error}");
+            let (mut log, report, found) = recover(&disk, MENDING).unwrap();
+            assert_eq!(found, expected(kept));
+            assert_eq!(report.rewritten, Some(Rewrite::Mended), "the bad sector is left behind");
+            assert!(report.lost.iter().any(|lost| lost.offset == offset(batch)), "{report:?}");
+            log.commit(&[record(9, 1)], Now(1)).unwrap();
+            assert!(recover(&disk.after_power_failure(), OPTIONS).unwrap().2.len() > 4);
         }
     }
 

@@ -197,10 +197,14 @@ impl<S: Storage> RingLog<S> {
         let mut batch = Vec::with_capacity(BATCH_RECORDS);
         let mut outcome = Ok(());
         let mut visitor = InOrder(|record: &Record, sequence| {
+            // The walk goes on to its end; what cannot be written is not gathered.
+            if outcome.is_err() {
+                return;
+            }
             if newest.is_newest(record, sequence) {
                 batch.push(*record);
             }
-            if batch.len() == BATCH_RECORDS && outcome.is_ok() {
+            if batch.len() == BATCH_RECORDS {
                 outcome = appender.append(&mut storage, &batch, BEGINNING);
                 batch.clear();
             }

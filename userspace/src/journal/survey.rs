@@ -11,7 +11,7 @@ use super::{
     batch::{BATCH_BLOCKS_MAX, Header},
     space::Extent,
     storage::{AlignedBuffer, BLOCK_OCTETS, Storage},
-    window::{Window, offset_of},
+    window::{Unreadable, Window, read_blocks},
 };
 use crate::lease::record::Record;
 
@@ -61,16 +61,26 @@ pub(super) struct Survey<'s, S: Storage> {
     storage: &'s S,
     blocks: u32,
     epoch: u64,
+    unreadable: Unreadable,
+}
+
+/// What a pass over a ring has found.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// All headers.
+    pub(super) found: Vec<Found>,
+    /// Blocks that could not be read.
+    pub(super) unreadable: Vec<u32>,
 }
 
 impl<'s, S: Storage> Survey<'s, S> {
-    pub(super) fn new(storage: &'s S, blocks: u32, epoch: u64) -> Self {
-        Self { storage, blocks, epoch }
+    pub(super) fn new(storage: &'s S, blocks: u32, epoch: u64, unreadable: Unreadable) -> Self {
+        Self { storage, blocks, epoch, unreadable }
     }
 
     /// The numbers of the batches that are most likely needed. Wrong or missing where the ring is damaged.
     pub(super) fn guess(&self) -> io::Result<Option<RangeInclusive<u64>>> {
-        let mut window = Window::new(BATCH_BLOCKS_MAX.min(self.blocks));
+        let mut window = Window::new(BATCH_BLOCKS_MAX.min(self.blocks), self.unreadable);
         let Some(first) = self.next(&mut window, 0)?.filter(|found| found.start == 0) else {
             return Ok(None);
         };
@@ -139,14 +149,17 @@ impl<'s, S: Storage> Survey<'s, S> {
         &self,
         needed: Option<&RangeInclusive<u64>>,
         visitor: &mut dyn Visitor,
-    ) -> io::Result<Vec<Found>> {
-        let mut found = Vec::new();
-        let mut look = |piece: &Piece| self.look(piece, needed, &mut found, visitor);
+    ) -> io::Result<Seen> {
+        let mut seen = Seen::default();
+        let mut look = |piece: &mut Piece| {
+            seen.unreadable.append(&mut piece.unreadable);
+            self.look(piece, needed, &mut seen.found, visitor)
+        };
         if self.blocks <= PIECE_BLOCKS {
             let mut piece = Piece::new(self.blocks);
-            piece.fetch(self.storage, 0, self.blocks)?;
-            look(&piece);
-            return Ok(found);
+            piece.fetch(self.storage, 0, self.blocks, self.unreadable)?;
+            look(&mut piece);
+            return Ok(seen);
         }
         std::thread::scope(|scope| {
             let (give, free) = mpsc::channel::<Piece>();
@@ -155,7 +168,9 @@ impl<'s, S: Storage> Survey<'s, S> {
                 // It has just been made.
                 let _ = give.send(Piece::new(PIECE_BLOCKS));
             }
-            scope.spawn(move || self.fetch_all(&free, &fetched));
+            std::thread::Builder::new()
+                .spawn_scoped(scope, move || self.fetch_all(&free, &fetched))
+                .map_err(|error| io::Error::new(error.kind(), format!("no thread: {error}")))?;
             let mut before: Option<Piece> = None;
             // Ends when the other side has sent the last piece, or an error.
             for piece in take {
@@ -165,12 +180,12 @@ impl<'s, S: Storage> Survey<'s, S> {
                     // Nobody needs it any more if this fails.
                     let _ = give.send(before);
                 }
-                piece.looked = look(&piece);
+                piece.looked = look(&mut piece);
                 before = Some(piece);
             }
             io::Result::Ok(())
         })?;
-        Ok(found)
+        Ok(seen)
     }
 
     /// Fetches the ring piece by piece into memory that comes back.
@@ -179,7 +194,7 @@ impl<'s, S: Storage> Survey<'s, S> {
         while from < self.blocks {
             let Ok(mut piece) = free.recv() else { return };
             let blocks = PIECE_BLOCKS.min(self.blocks - from);
-            let outcome = piece.fetch(self.storage, from, blocks);
+            let outcome = piece.fetch(self.storage, from, blocks, self.unreadable);
             let failed = outcome.is_err();
             if fetched.send(outcome.map(|()| piece)).is_err() || failed {
                 return;
@@ -233,18 +248,29 @@ struct Piece {
     end: u32,
     /// How far it was looked at.
     looked: u32,
+    /// Of what was fetched last, the blocks that could not be read.
+    unreadable: Vec<u32>,
 }
 
 impl Piece {
     fn new(blocks: u32) -> Self {
         let buffer = AlignedBuffer::new((HEADROOM_BLOCKS + blocks) as usize);
-        Self { buffer, fetched: 0, begin: 0, end: 0, looked: 0 }
+        let unreadable = Vec::new();
+        Self { buffer, fetched: 0, begin: 0, end: 0, looked: 0, unreadable }
     }
 
-    fn fetch<S: Storage>(&mut self, storage: &S, start: u32, blocks: u32) -> io::Result<()> {
+    fn fetch<S: Storage>(
+        &mut self,
+        storage: &S,
+        start: u32,
+        blocks: u32,
+        unreadable: Unreadable,
+    ) -> io::Result<()> {
         (self.fetched, self.begin, self.end) = (start, start, start + blocks);
         let place = self.place(start)..self.place(start + blocks);
-        storage.read_at(offset_of(start), &mut self.buffer.octets_mut()[place])
+        let octets = &mut self.buffer.octets_mut()[place];
+        self.unreadable = read_blocks(storage, start, octets, unreadable)?;
+        Ok(())
     }
 
     /// Puts what was not looked at in the piece before in front of this one.

@@ -124,6 +124,11 @@ impl<'l> Client<'l> {
         }
     }
 
+    /// Whether somebody else has `at`. What this client has declined rests with it, and what is reserved may be free.
+    pub fn is_anothers(&self, at: Location) -> bool {
+        self.leases.pools().is_held(at) && !self.holds(at)
+    }
+
     pub(super) fn holds(&self, at: Location) -> bool {
         self.place.is_some_and(|place| self.shard.holds(place, at))
     }
