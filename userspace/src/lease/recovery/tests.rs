@@ -224,7 +224,7 @@ fn records_of_a_later_version_are_counted() {
 fn more_leases_than_the_table_has_room_for_are_refused() {
     let settings = super::super::Settings { shards: Some(1), ..settings() };
     let pool = shared("P", ("192.0.2.0", "192.0.2.15"), 0, 6);
-    let leases = Leases::new(&[pool], settings.clone()).unwrap();
+    let leases = Leases::new(&[pool], settings).unwrap();
     let mut recovery = leases.recover();
     let leases_max = u16::try_from(PLACES).unwrap();
     for number in 0..=leases_max {
