@@ -33,21 +33,52 @@ pub(crate) fn spacious<T>(count: usize) -> Vec<T> {
     items
 }
 
+/// The same, and the kernel gives the pages now. It clears each of them first, which takes milliseconds a huge page
+/// where a hypervisor has to find the memory: whoever writes to it later does not wait.
+pub(crate) fn furnished<T: Send>(count: usize) -> Vec<T> {
+    let mut items = spacious(count);
+    let room = items.spare_capacity_mut();
+    if size_of_val(room) < WORTH_A_THREAD_OCTETS {
+        fetch_pages(room);
+        return items;
+    }
+    let (one, other) = room.split_at_mut(room.len() / 2);
+    std::thread::scope(|scope| {
+        let helper = std::thread::Builder::new().spawn_scoped(scope, || fetch_pages(one));
+        fetch_pages(other);
+        // Without a second thread the pages of one half come when they are written to.
+        drop(helper);
+    });
+    items
+}
+
+/// Of what is larger, two threads fetch the pages.
+const WORTH_A_THREAD_OCTETS: usize = 32 << 20;
+
 /// What is smaller gets no huge page.
 const HUGE_PAGE_OCTETS: usize = 2 << 20;
 
 fn advise_huge_pages<T>(room: &mut [MaybeUninit<T>]) {
+    advise(room, HUGE_PAGE_OCTETS, libc::MADV_HUGEPAGE);
+}
+
+fn fetch_pages<T>(room: &mut [MaybeUninit<T>]) {
+    advise(room, 0, libc::MADV_POPULATE_WRITE);
+}
+
+/// Tells the kernel something about the pages that are wholly in this room, if they have so many octets.
+fn advise<T>(room: &mut [MaybeUninit<T>], octets_min: usize, advice: libc::c_int) {
     const PAGE_OCTETS: usize = 4096;
     let first = room.as_mut_ptr().cast::<u8>();
     let before = first.align_offset(PAGE_OCTETS);
     let Some(octets) = size_of_val(room).checked_sub(before) else { return };
     let octets = octets - octets % PAGE_OCTETS;
-    if octets < HUGE_PAGE_OCTETS {
+    if octets < octets_min.max(PAGE_OCTETS) {
         return;
     }
-    // SAFETY: these are whole pages within memory that is borrowed here, and the advice changes nothing of what is in
-    // them. That it is not taken, since the kernel has no huge pages, is no error.
-    unsafe { libc::madvise(first.wrapping_add(before).cast(), octets, libc::MADV_HUGEPAGE) };
+    // SAFETY: these are whole pages within memory that is borrowed here, and neither advice that is given above changes
+    // anything of what is in them. That it is not taken, since the kernel is too old or has no memory, is no error.
+    unsafe { libc::madvise(first.wrapping_add(before).cast(), octets, advice) };
 }
 
 /// Gives memory back to the system that was used and is free again. Takes a few milliseconds.
@@ -80,5 +111,15 @@ mod tests {
         prefetch_at(&items[77], usize::MAX / 2);
         assert!(items.capacity() >= 1 << 20 && items.iter().copied().eq(0..1 << 20));
         assert!(spacious::<u64>(0).is_empty());
+    }
+
+    #[test]
+    fn furnished_room_is_there_and_empty() {
+        for count in [0, 1, 100_000, WORTH_A_THREAD_OCTETS / 4] {
+            let mut items = furnished::<u64>(count);
+            assert!(items.is_empty() && items.capacity() >= count);
+            items.extend((0..count as u64).rev());
+            assert!(items.iter().rev().copied().eq(0..count as u64));
+        }
     }
 }

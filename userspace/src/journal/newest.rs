@@ -2,7 +2,8 @@
 //!
 //! One of these is kept for each lease, so it is small: tables of 20 octets a tuple, three tuples to a cache line, so
 //! that almost every tuple is found, or found to be unknown, by looking at one or two lines. A table is made as large
-//! as it is expected to become. One that becomes fuller grows alone, which takes a tenth of a millisecond.
+//! as it is expected to become, before anything is noted: no commit waits for memory. One that becomes fuller grows
+//! alone, which takes a tenth of a millisecond.
 
 use crate::{
     lease::{
@@ -20,6 +21,9 @@ const TUPLES_PER_TABLE: usize = 4096;
 
 /// The most tables.
 const TABLES_MAX: usize = 1 << 14;
+
+/// Tables for fewer tuples are made by one thread sooner than by two.
+const WORTH_A_THREAD: usize = 500_000;
 
 /// Cache lines by which a table grows at least.
 const GROWTH_MIN: usize = 4;
@@ -99,11 +103,11 @@ impl Table {
         self.find(wanted).filter(|&place| self.at(place).batch != 0)
     }
 
-    /// Adds an entry whose tuple is unknown. A table without places gets so many lines.
-    fn insert(&mut self, entry: Entry, lines_expected: usize) {
+    /// Adds an entry whose tuple is unknown.
+    fn insert(&mut self, entry: Entry) {
         // At most seven eighths are full: a search ends at a free place.
         if (self.used + 1) * 8 > self.places() * 7 {
-            self.grow(lines_expected);
+            self.grow();
         }
         if let Some(place) = self.find(&entry) {
             *self.at_mut(place) = entry;
@@ -111,11 +115,8 @@ impl Table {
         }
     }
 
-    fn grow(&mut self, lines_expected: usize) {
-        let lines = match self.lines.len() {
-            0 => lines_expected.max(GROWTH_MIN),
-            lines => lines + (lines / 8).max(GROWTH_MIN),
-        };
+    fn grow(&mut self) {
+        let lines = self.lines.len() + (self.lines.len() / 8).max(GROWTH_MIN);
         let old = std::mem::replace(&mut self.lines, vec![Line::default(); lines]);
         for entry in old.iter().flat_map(|line| line.0).filter(|entry| entry.batch != 0) {
             if let Some(place) = self.find(&entry) {
@@ -154,8 +155,6 @@ fn next(at: usize, count: usize) -> usize {
 #[derive(Debug)]
 pub(super) struct Newest {
     tables: Box<[Table]>,
-    /// Of a table, when it gets its first entry.
-    lines_expected: usize,
     tuples: usize,
 }
 
@@ -169,8 +168,28 @@ impl Newest {
     /// Fast for about so many tuples, and right for any number.
     pub(super) fn expecting(tuples: usize) -> Self {
         let tables = tuples.div_ceil(TUPLES_PER_TABLE).clamp(1, TABLES_MAX);
-        let lines_expected = tuples.div_ceil(tables * LINE_ENTRIES);
-        Self { tables: vec![Table::default(); tables].into(), lines_expected, tuples: 0 }
+        let lines = tuples.div_ceil(tables * LINE_ENTRIES);
+        let mut tables: Box<[Table]> = vec![Table::default(); tables].into();
+        let make = |tables: &mut [Table]| {
+            for table in tables {
+                table.lines = vec![Line::default(); lines];
+            }
+        };
+        if tuples < WORTH_A_THREAD {
+            make(&mut tables);
+        } else {
+            // Most of it is the kernel's work, which clears each page.
+            let (one, other) = tables.split_at_mut(tables.len() / 2);
+            let helped = std::thread::scope(|scope| {
+                let helper = std::thread::Builder::new().spawn_scoped(scope, || make(one));
+                make(other);
+                helper.is_ok()
+            });
+            if !helped {
+                make(one);
+            }
+        }
+        Self { tables, tuples: 0 }
     }
 
     fn table(&self, entry: &Entry) -> usize {
@@ -193,7 +212,7 @@ impl Newest {
                 *known = new;
             }
         } else {
-            table.insert(new, self.lines_expected);
+            table.insert(new);
             self.tuples += 1;
         }
     }

@@ -1,6 +1,12 @@
 //! The newest record of each tuple, as far as a log was read back.
 
-use std::net::Ipv6Addr;
+use std::{
+    net::Ipv6Addr,
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{Receiver, sync_channel},
+    },
+};
 
 use super::{
     key::{ClientIdentity, SiteId, Source},
@@ -8,7 +14,7 @@ use super::{
     rules::{Rule, holds},
     stamp::{Now, Stamp},
 };
-use crate::memory::{prefetch, spacious};
+use crate::memory::{furnished, prefetch, spacious};
 
 /// Images that memory is taken for at a time: they never move, and no more memory is taken than is used.
 const CHUNK: usize = 1 << 16;
@@ -101,12 +107,12 @@ impl Images {
 
     /// All images, by their numbers.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Image> {
-        self.all.chunks.iter().flatten()
+        self.all.filled.iter().flatten()
     }
 
     /// The images that have softwires, with these.
     pub(super) fn with_softwires(&self) -> impl Iterator<Item = (&Image, Softwire)> {
-        let softwires = self.softwires.iter().flat_map(|softwires| softwires.chunks.iter());
+        let softwires = self.softwires.iter().flat_map(|softwires| softwires.filled.iter());
         let both = self.iter().zip(softwires.flatten());
         both.filter_map(|(image, softwire)| softwire.map(|softwire| (image, softwire)))
     }
@@ -192,40 +198,61 @@ impl Images {
     }
 }
 
+/// Chunks that are ready before they are needed.
+const CHUNKS_AHEAD: usize = 4;
+
 /// Items that never move.
 struct Chunks<T> {
     count: u32,
-    chunks: Vec<Vec<T>>,
+    filled: Vec<Vec<T>>,
+    /// Where empty chunks come from, once one was not enough. Locked so that images can be shared; nobody ever waits.
+    ahead: Option<Mutex<Receiver<Vec<T>>>>,
 }
 
-impl<T> Chunks<T> {
+impl<T: Send + 'static> Chunks<T> {
     fn new() -> Self {
-        Chunks { count: 0, chunks: Vec::new() }
+        Chunks { count: 0, filled: Vec::new(), ahead: None }
     }
 
     fn push(&mut self, item: T) {
         // No log has room for 2^32 records.
         self.count += 1;
-        if let Some(last) = self.chunks.last_mut().filter(|last| last.len() < CHUNK) {
+        if let Some(last) = self.filled.last_mut().filter(|last| last.len() < CHUNK) {
             last.push(item);
         } else {
-            let mut chunk = spacious(CHUNK);
+            let mut chunk = self.empty_chunk();
             chunk.push(item);
-            self.chunks.push(chunk);
+            self.filled.push(chunk);
         }
     }
 
+    /// The next chunk. From the second on another thread fetches their pages, while this one looks at records.
+    fn empty_chunk(&mut self) -> Vec<T> {
+        if self.filled.is_empty() {
+            return spacious(CHUNK);
+        }
+        let ahead = self.ahead.get_or_insert_with(|| {
+            let (give, take) = sync_channel(CHUNKS_AHEAD - 1);
+            // Ends when nobody takes chunks any more. If there is no thread, there is no chunk to be taken.
+            let _ = std::thread::Builder::new()
+                .spawn(move || while give.send(furnished(CHUNK)).is_ok() {});
+            Mutex::new(take)
+        });
+        let ahead = ahead.get_mut().unwrap_or_else(PoisonError::into_inner);
+        ahead.recv().unwrap_or_else(|_| spacious(CHUNK))
+    }
+
     fn get(&self, number: u32) -> &T {
-        &self.chunks[number as usize / CHUNK][number as usize % CHUNK]
+        &self.filled[number as usize / CHUNK][number as usize % CHUNK]
     }
 
     fn get_mut(&mut self, number: u32) -> &mut T {
-        &mut self.chunks[number as usize / CHUNK][number as usize % CHUNK]
+        &mut self.filled[number as usize / CHUNK][number as usize % CHUNK]
     }
 }
 
 fn empty_index(places: usize) -> Vec<u64> {
-    let mut index = spacious(places);
+    let mut index = furnished(places);
     index.resize(places, 0);
     index
 }
@@ -259,7 +286,8 @@ impl ByShard {
             begins[shard + 1] += begins[shard];
         }
         let mut next = begins.clone();
-        let mut numbers = vec![0; begins[shards] as usize];
+        let mut numbers = furnished(begins[shards] as usize);
+        numbers.resize(begins[shards] as usize, 0);
         for (number, &shard) in (0..).zip(shard) {
             if shard != NOWHERE {
                 let place = &mut next[shard as usize];

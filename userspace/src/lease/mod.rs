@@ -62,7 +62,7 @@ use self::{
     stamp::Now,
     stock::Stock,
 };
-use crate::memory::spacious;
+use crate::memory::furnished;
 
 /// The fewest shards: so that workers do not meet in a small table.
 const SHARDS_MIN: usize = 16;
@@ -183,7 +183,7 @@ impl Leases {
         let softwires = softwires.then(|| Softwires::new(settings.capacity));
         let noted = Sides { sites: sites.is_some(), softwires: softwires.is_some() };
         let count = shards;
-        let mut shards = spacious(count);
+        let mut shards = furnished(count);
         shards.extend((0..count).map(|_| Block::new(noted)));
         let stock = Stock::new(pools, Offers::new(settings.offers_max, count), sites, softwires);
         Ok(Leases { stock, shards, settings, sources: SourceSecret::new() })

@@ -9,7 +9,7 @@ use super::{
     stamp::Stamp,
 };
 use crate::{
-    memory::{prefetch, spacious},
+    memory::{furnished, prefetch},
     sync::{AtomicU64, Ordering},
 };
 
@@ -96,7 +96,7 @@ impl Pool {
         };
         let bits = Bitmap::new(geometry.slots() as usize, reserved);
         let unusable = bits.count();
-        let mut stamps = spacious(geometry.slots() as usize);
+        let mut stamps = furnished(geometry.slots() as usize);
         stamps.extend((0..geometry.slots()).map(|_| AtomicU64::new(0)));
         let (name, link, withheld) = (spec.name.clone(), spec.link, None);
         Ok(Pool { name, link, geometry, bits, stamps, unusable, withheld })

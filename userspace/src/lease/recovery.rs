@@ -21,7 +21,7 @@ use super::{
     stamp::{Now, Stamp},
     stock::Outside,
 };
-use crate::memory::prefetch;
+use crate::memory::{furnished, prefetch};
 
 /// Images that one thread restores sooner than two would have begun.
 const WORTH_A_THREAD: usize = 50_000;
@@ -96,7 +96,7 @@ impl<'l> Recovery<'l> {
     pub fn finish(self, now: Now) -> Result<Recovered, LeaseError> {
         let Recovery { leases, images, mut recovered } = self;
         let hold_down_seconds = leases.hold_down_seconds();
-        let mut shards = Vec::with_capacity(images.len());
+        let mut shards = furnished(images.len());
         for image in images.iter() {
             let inside = leases.inside(image);
             if inside.is_none() && lasts(image.end(hold_down_seconds), now) {
