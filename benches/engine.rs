@@ -96,16 +96,22 @@ fn by_leases(c: &mut Criterion) {
     }
 }
 
+/// One engine for all threads, and beside it an engine for each: what the machine has to give.
 fn by_threads(c: &mut Criterion) {
-    for threads in [1, 2] {
-        let world = LazyCell::new(|| World::new(LEASES));
+    let mut group = c.benchmark_group("engine/threads");
+    for (threads, engines, suffix) in [(1, 1, ""), (2, 1, ""), (2, 2, " apart")] {
+        let worlds = LazyCell::new(|| {
+            std::iter::repeat_with(|| World::new(LEASES)).take(engines).collect::<Vec<_>>()
+        });
         let mut crew = LazyCell::new(|| {
-            let worker = |thread| Worker::new(&world, (thread, threads), false, TRAIN);
+            let worker = |thread| {
+                let place = (thread / engines, threads / engines);
+                Worker::new(&worlds[thread % engines], place, false, TRAIN)
+            };
             (0..threads).map(worker).collect::<Vec<_>>()
         });
-        let mut group = c.benchmark_group("engine/threads");
         group.throughput(Throughput::Elements(threads as u64));
-        group.bench_function(BenchmarkId::new("DORA", threads), |b| {
+        group.bench_function(BenchmarkId::new(format!("DORA{suffix}"), threads), |b| {
             LazyCell::force(&crew);
             b.iter_custom(|count| {
                 together(crew.iter_mut(), |worker, meeting| {
@@ -113,7 +119,7 @@ fn by_threads(c: &mut Criterion) {
                 })
             });
         });
-        group.bench_function(BenchmarkId::new("RENEW", threads), |b| {
+        group.bench_function(BenchmarkId::new(format!("RENEW{suffix}"), threads), |b| {
             LazyCell::force(&crew);
             b.iter_custom(|count| {
                 together(crew.iter_mut(), |worker, meeting| {
@@ -121,8 +127,8 @@ fn by_threads(c: &mut Criterion) {
                 })
             });
         });
-        group.finish();
     }
+    group.finish();
 }
 
 criterion_group! {

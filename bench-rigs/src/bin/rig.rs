@@ -168,8 +168,7 @@ impl Rig {
         match scenario.kind {
             Kind::Benches => {
                 let home = daemon::target_folder()?.join("rig-criterion");
-                let list = &scenario.benches;
-                let turns = benches::run(&scenario.name, list, programs, &home, self.quick)?;
+                let turns = benches::run(scenario, programs, &home, self.quick)?;
                 self.turns.0.extend(turns);
                 Ok(())
             }

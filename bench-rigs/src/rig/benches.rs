@@ -8,10 +8,14 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{measure::Figures, scenario::Bench, statistics::Turn};
+use super::{
+    measure::Figures,
+    scenario::{Bench, Scenario},
+    statistics::Turn,
+};
 use crate::{
     error::{Doing as _, Result, RigError},
-    sys,
+    interrupt, sys,
 };
 
 /// Who the turns of benches are of.
@@ -64,18 +68,27 @@ impl Programs {
     }
 }
 
-/// Runs the benches of a scenario, on all cores, and gives a turn for each. Criterion's own files go
-/// to `home`.
+/// Runs the benches of a scenario, on all cores, all of them and then all again, and gives a turn for each. Criterion's
+/// own files go to `home`.
 pub fn run(
-    scenario: &str,
-    benches: &[Bench],
+    scenario: &Scenario,
     programs: &Programs,
     home: &Path,
     quick: bool,
 ) -> Result<Vec<Turn>> {
-    // What an earlier run has left there would be read with it.
-    let _ = fs::remove_dir_all(home);
+    let mut turns = Vec::new();
+    for repetition in 1..=scenario.extent(quick).repetitions {
+        // What an earlier run has left there would be read with it.
+        let _ = fs::remove_dir_all(home);
+        run_once(&scenario.benches, programs, home, quick)?;
+        turns.extend(read(&scenario.name, repetition, home)?);
+    }
+    Ok(turns)
+}
+
+fn run_once(benches: &[Bench], programs: &Programs, home: &Path, quick: bool) -> Result<()> {
     for bench in benches {
+        interrupt::check()?;
         let mut command = Command::new(programs.path(&bench.program)?);
         command.args(["--bench", "--noplot", &bench.filter]).env("CRITERION_HOME", home);
         // Fewer sizes when there is no time, but never so short that only noise is seen.
@@ -91,7 +104,7 @@ pub fn run(
         command.stdin(Stdio::null()).current_dir(env!("CARGO_MANIFEST_DIR"));
         run_on_all_cores(command)?;
     }
-    read(scenario, home)
+    Ok(())
 }
 
 fn run_on_all_cores(mut command: Command) -> Result<()> {
@@ -110,7 +123,7 @@ fn run_on_all_cores(mut command: Command) -> Result<()> {
 }
 
 /// Reads what criterion has left below `home`.
-fn read(scenario: &str, home: &Path) -> Result<Vec<Turn>> {
+fn read(scenario: &str, repetition: u32, home: &Path) -> Result<Vec<Turn>> {
     let mut turns = Vec::new();
     let mut folders = vec![home.to_path_buf()];
     while let Some(folder) = folders.pop() {
@@ -121,14 +134,14 @@ fn read(scenario: &str, home: &Path) -> Result<Vec<Turn>> {
             }
         }
         if folder.ends_with("new") {
-            turns.extend(read_one(scenario, &folder)?);
+            turns.extend(read_one(scenario, repetition, &folder)?);
         }
     }
     turns.sort_by(|one, other| one.measure.cmp(&other.measure));
     Ok(turns)
 }
 
-fn read_one(scenario: &str, folder: &Path) -> Result<Option<Turn>> {
+fn read_one(scenario: &str, repetition: u32, folder: &Path) -> Result<Option<Turn>> {
     let (names, estimates) = (folder.join("benchmark.json"), folder.join("estimates.json"));
     if !names.is_file() || !estimates.is_file() {
         return Ok(None);
@@ -152,7 +165,7 @@ fn read_one(scenario: &str, folder: &Path) -> Result<Option<Turn>> {
         scenario: scenario.to_owned(),
         server: CRITERION.to_owned(),
         measure: identity.full_id,
-        repetition: 1,
+        repetition,
         figures,
     }))
 }
@@ -182,10 +195,11 @@ mod tests {
         fs::write(folder.join("estimates.json"), estimates).unwrap();
         fs::create_dir_all(home.path().join("engine_leases/DORA/1000/base")).unwrap();
 
-        let turns = read("engine", home.path()).unwrap();
+        let turns = read("engine", 3, home.path()).unwrap();
         assert_eq!(turns.len(), 1);
         assert_eq!(turns[0].measure, "engine/leases/DORA/1000");
         assert_eq!((turns[0].figures["ns"], turns[0].figures["elements"]), (110.0, 2.0));
+        assert_eq!(turns[0].repetition, 3);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     benches::CRITERION,
     machine::Facts,
-    statistics::{Of, Turns},
+    statistics::{Of, Spread, Turns},
     targets::{self, Line, Unit, thousands},
 };
 use crate::{
@@ -94,6 +94,7 @@ impl Run {
                 "overload" => self.put_overload(&mut text, name),
                 "restart" => self.put_restart(&mut text, name),
                 "engine" => self.put_benches(&mut text, name, plots),
+                "threads" => self.put_benches(&mut text, name, &[]),
                 _ => self.put_exchanges(&mut text, name, &[]),
             }
         }
@@ -319,15 +320,26 @@ impl Run {
     }
 
     fn put_benches(&self, text: &mut String, name: &str, plots: &[&str]) {
-        let rows = self.turns.0.iter().filter(|turn| turn.scenario == name).map(|turn| {
-            let figure = |name: &str| turn.figures.get(name).copied().unwrap_or(0.0);
-            vec![
-                format!("`{}`", turn.measure),
-                format!("{:.1}", figure("ns")),
-                format!("{:.1} – {:.1}", figure("ns_low"), figure("ns_high")),
-            ]
+        let mut measures: Vec<&str> = Vec::new();
+        for turn in self.turns.0.iter().filter(|turn| turn.scenario == name) {
+            if !measures.contains(&turn.measure.as_str()) {
+                measures.push(&turn.measure);
+            }
+        }
+        let rows = measures.iter().filter_map(|measure| {
+            let of = Of(name, CRITERION, measure);
+            let Spread { median, least, greatest, count } = self.turns.spread(of, "ns")?;
+            let (least, greatest) = if count > 1 {
+                (least, greatest)
+            } else {
+                let bound = |name| self.turns.median(of, name).unwrap_or(median);
+                (bound("ns_low"), bound("ns_high"))
+            };
+            let range = format!("{least:.1} – {greatest:.1}");
+            Some(vec![format!("`{measure}`"), format!("{median:.1}"), range, count.to_string()])
         });
-        table(text, &["bench", "ns", "95 % of the median"], rows);
+        let range = "95 % of the median; of several turns least – greatest";
+        table(text, &["bench", "ns", range, "turns"], rows);
         text.push('\n');
         Self::put_picture(text, plots, "growth", "Time of a message over the number of leases");
     }

@@ -28,9 +28,9 @@ pub enum Kind {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Extent {
-    /// Turns of each server, one after another: A B C A B C.
+    /// Turns of each server or bench, one after another: A B C A B C.
     pub repetitions: u32,
-    /// Seconds of each measurement in a turn.
+    /// Seconds of each measurement in a turn; of benches, of a turn of them all.
     #[serde(default)]
     pub seconds: f64,
     /// Numbers of leases, in `restart`.
@@ -159,7 +159,7 @@ impl Scenario {
             Kind::Latency => turns * (extent.seconds + 5.5 + START_SECONDS),
             Kind::Overload => turns * (extent.seconds + 3.0 + START_SECONDS),
             Kind::Restart => self.servers.iter().map(|&who| restart_s(who, extent)).sum(),
-            Kind::Benches => extent.seconds,
+            Kind::Benches => f64::from(extent.repetitions) * extent.seconds,
         }
     }
 }

@@ -1,9 +1,6 @@
 //! What the server shall reach, and whether it did: every line with its limit, its peer and its ceiling.
 
-use super::{
-    benches::CRITERION,
-    statistics::{Of, Spread, Turn, Turns},
-};
+use super::statistics::{Of, Spread, Turn, Turns};
 
 const OURS: &str = "portlease xdp-native";
 const NULL: &str = "null xdp-native";
@@ -19,6 +16,7 @@ pub const OFFERED_SHARE_MIN: f64 = 1.9;
 /// How many times the rate shown the generator must be able to do.
 pub const GENERATOR_MARGIN_MIN: f64 = 1.3;
 
+mod layers;
 mod line;
 
 use line::Draft;
@@ -96,8 +94,9 @@ pub fn judge(turns: &Turns) -> Vec<Line> {
     let mut lines = Vec::new();
     lines.extend(rate(turns));
     lines.extend(cost(turns));
-    lines.extend(engine(turns));
-    lines.extend(allocation(turns));
+    lines.extend(layers::engine(turns));
+    lines.extend(layers::threads(turns));
+    lines.extend(layers::allocation(turns));
     lines.extend(latency(turns));
     lines.extend(memory(turns));
     lines.extend(restart(turns));
@@ -200,118 +199,6 @@ fn cost(turns: &Turns) -> Vec<Line> {
     own.peer = beside("Kea", shown(KEA, "user_us"));
     own.ceiling = beside("null server", shown(NULL, "user_us"));
     vec![all, own]
-}
-
-/// Nanoseconds of a message for the engine alone.
-fn engine(turns: &Turns) -> Vec<Line> {
-    fn bench(name: &str) -> Of<'_> {
-        Of("engine", CRITERION, name)
-    }
-    let ns = |name: &str| {
-        let of = bench(name);
-        let turn = turns.of(of).next()?;
-        let figure = |name: &str| turn.figures.get(name).copied();
-        let (median, least, greatest) = (figure("ns")?, figure("ns_low")?, figure("ns_high")?);
-        Some(Spread { median, least, greatest, count: 2 })
-    };
-    let draft = |number, what, limit, aim, unit| Draft {
-        number,
-        what,
-        scenario: "engine",
-        limit,
-        aim,
-        unit,
-    };
-    let most = |limit| Limit::AtMost(limit);
-    let speedup = |kind: &str| {
-        let one = turns.median(bench(&format!("engine/threads/{kind}/1")), "ns")?;
-        let two = turns.median(bench(&format!("engine/threads/{kind}/2")), "ns")?;
-        Some(2.0 * one / two)
-    };
-    let growth = |kind: &str| {
-        let few = turns.median(bench(&format!("engine/leases/{kind}/1000")), "ns")?;
-        let many = turns.median(bench(&format!("engine/leases/{kind}/10000000")), "ns")?;
-        Some(many / few)
-    };
-    let single = |value: Option<f64>| Spread::of(value.into_iter().collect());
-    vec![
-        draft(
-            "P3",
-            "engine alone, a message of DORA, direct, 1 M leases",
-            most(300.0),
-            Some(most(200.0)),
-            Unit::Nanoseconds,
-        )
-        .judge(ns("engine/direct/DORA")),
-        draft(
-            "P3",
-            "engine alone, a renewal, direct, 1 M leases",
-            most(300.0),
-            Some(most(150.0)),
-            Unit::Nanoseconds,
-        )
-        .judge(ns("engine/direct/RENEW")),
-        draft(
-            "P5",
-            "two cores against one, engine alone, DORA",
-            Limit::AtLeast(1.9),
-            None,
-            Unit::Times,
-        )
-        .judge(single(speedup("DORA"))),
-        draft(
-            "P5",
-            "two cores against one, engine alone, renewals",
-            Limit::AtLeast(1.9),
-            None,
-            Unit::Times,
-        )
-        .judge(single(speedup("RENEW"))),
-        draft("P9", "a message of DORA with 10 M leases against 1 k", most(3.0), None, Unit::Times)
-            .judge(single(growth("DORA"))),
-        draft("P9", "a renewal with 10 M leases against 1 k", most(3.0), None, Unit::Times)
-            .judge(single(growth("RENEW"))),
-    ]
-}
-
-/// Port sets: ours against bare atomics, and full pools against empty ones.
-fn allocation(turns: &Turns) -> Vec<Line> {
-    let ns = |name: &str| turns.median(Of("engine", CRITERION, name), "ns");
-    let (mut to_bare, mut to_empty, mut missing) = (Vec::new(), Vec::new(), 0);
-    for slots in ["64k", "1M", "16M"] {
-        let bare = ns(&format!("allocation/{slots}/pair/bare"));
-        let empty = ns(&format!("allocation/{slots}/pair/0"));
-        for fill in ["0", "50", "90", "99", "99.9", "99.99"] {
-            let Some(pair) = ns(&format!("allocation/{slots}/pair/{fill}")) else {
-                missing += 1;
-                continue;
-            };
-            to_bare.extend(bare.map(|bare| pair / bare));
-            to_empty.extend(empty.map(|empty| pair / empty));
-        }
-    }
-    // The worst of them is what counts.
-    let worst = |ratios: Vec<f64>| {
-        Spread::of(ratios).map(|spread| Spread { median: spread.greatest, ..spread })
-    };
-    let draft = |what, limit| Draft {
-        number: "P4",
-        what,
-        scenario: "engine",
-        limit: Limit::AtMost(limit),
-        aim: None,
-        unit: Unit::Times,
-    };
-    let mut lines = vec![
-        draft("allocate and release a port set against a bare pair of atomics: the worst pool and fill", 2.0)
-            .judge(worst(to_bare)),
-        draft("the same, up to 99.99 % full against empty: the worst", 1.5).judge(worst(to_empty)),
-    ];
-    for line in lines.iter_mut().filter(|line| line.outcome != Outcome::NotMeasured) {
-        let said = format!("{missing} of 18 pools and fills were not measured");
-        line.reservation = (missing > 0).then_some(said);
-    }
-    lines
 }
 
 /// Latency at half of the peak, above the disk's.

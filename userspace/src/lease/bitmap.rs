@@ -7,7 +7,10 @@
 //!
 //! What is read to find a bit says nothing to a branch predictor: the search goes by arithmetic where it can.
 
-use crate::sync::{AtomicU64, Ordering, model_fence};
+use crate::{
+    memory::prefetch,
+    sync::{AtomicU64, Ordering, model_fence},
+};
 
 /// Words of a stripe: a cache line. A model checker tries every order of accesses, and fewer words say as much.
 const WORDS: usize = if cfg!(feature = "loom") { 2 } else { 8 };
@@ -127,7 +130,8 @@ impl Bitmap {
     pub(super) fn acquire(&self, pick: Pick) -> Option<usize> {
         let word = pick.place(self.words);
         let stripe = word / WORDS;
-        // The mark first: it is at hand, and a full stripe's words may not be.
+        // The mark first: it is at hand, and a full stripe's words may not be. They may as well come meanwhile.
+        prefetch(self.word(word));
         let found = if self.is_marked(stripe) {
             None
         } else {

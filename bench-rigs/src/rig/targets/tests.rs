@@ -1,12 +1,17 @@
 //! Verdicts on figures that were made up.
 
 use super::*;
-use crate::rig::statistics::Turn;
+use crate::rig::{benches::CRITERION, statistics::Turn};
 use Outcome::{AimReached, DoesNotCount, FallsShort, Met, NotMeasured};
 
 fn turn(server: &str, measure: &str, figures: &[(&str, f64)]) -> Turn {
+    let scenario = match server {
+        CRITERION if measure.starts_with("engine/threads") => "threads",
+        CRITERION => "engine",
+        _ => "dora",
+    };
     Turn {
-        scenario: if server == CRITERION { "engine" } else { "dora" }.to_owned(),
+        scenario: scenario.to_owned(),
         server: server.to_owned(),
         measure: measure.to_owned(),
         repetition: 1,
@@ -133,6 +138,7 @@ fn benches_are_judged_by_their_names() {
         bench("engine/direct/DORA", 250.0),
         bench("engine/threads/DORA/1", 300.0),
         bench("engine/threads/DORA/2", 310.0),
+        bench("engine/threads/DORA apart/2", 400.0),
         bench("engine/leases/DORA/1000", 100.0),
         bench("engine/leases/DORA/10000000", 400.0),
         bench("allocation/64k/pair/bare", 10.0),
@@ -141,6 +147,8 @@ fn benches_are_judged_by_their_names() {
     ]);
     assert_eq!(outcome_of(&turns, "P3"), [Met, NotMeasured]);
     assert_eq!(outcome_of(&turns, "P5"), [Met, NotMeasured]);
+    let apart = judge(&turns).into_iter().find(|line| line.number == "P5").unwrap().ceiling;
+    assert!(apart.contains("share nothing 1.50"), "{apart}");
     assert_eq!(outcome_of(&turns, "P9"), [FallsShort, NotMeasured]);
     assert_eq!(outcome_of(&turns, "P4"), [FallsShort, FallsShort]);
 }
