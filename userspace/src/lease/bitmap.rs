@@ -5,7 +5,8 @@
 //! than finding one of many. Whoever searches a stripe in vain marks it; who fills it up does not, so that a bit that
 //! is taken and given back soon costs two atomic instructions.
 //!
-//! What is read to find a bit says nothing to a branch predictor: the search goes by arithmetic where it can.
+//! Marks and words say nothing to a branch predictor: the search follows them from shard to bit by arithmetic, in the
+//! same way whether much is free or little.
 
 use crate::{
     memory::prefetch,
@@ -37,39 +38,21 @@ impl Pick {
         }
     }
 
-    /// One of the bits that are set in `free`, which has some: each is equally likely.
+    /// One of the bits that are set in `free`, which has some: the first one from an unforeseeable place on.
     #[inline]
-    fn bit(self, free: u64) -> u32 {
+    fn bit(self, free: u64) -> usize {
         match self {
-            Pick::Random(random) if free & (free - 1) != 0 => select(free, random),
-            Pick::Lowest | Pick::Random(_) => free.trailing_zeros(),
+            Pick::Random(random) => first_from(free, (random % 64) as usize),
+            Pick::Lowest => first_from(free, 0),
         }
     }
 }
 
-/// A bit in each octet of a word: the lowest, the highest.
-const LOWEST: u64 = 0x0101_0101_0101_0101;
-const HIGHEST: u64 = LOWEST << 7;
-
-/// One of the bits that are set in `word`, which has some, by the low 24 bits of `random`. Without branches.
-fn select(word: u64, random: u64) -> u32 {
-    let pairs = word - ((word >> 1) & 0x5555_5555_5555_5555);
-    let fours = (pairs & 0x3333_3333_3333_3333) + (pairs >> 2 & 0x3333_3333_3333_3333);
-    let octets = (fours + (fours >> 4)) & 0x0f0f_0f0f_0f0f_0f0f;
-    // Each octet counts the bits up to its end; the last one counts all.
-    let sums = octets.wrapping_mul(LOWEST);
-    let rank = ((random & 0xff_ffff) * (sums >> 56)) >> 24;
-    let shift = first_above(sums, rank) * 8;
-    let before = (sums << 8) >> shift & 0xff;
-    // The same once more, with an octet for each bit of the octet that was found.
-    let spread = (word >> shift & 0xff).wrapping_mul(LOWEST) & 0x8040_2010_0804_0201;
-    let ones = ((spread + !HIGHEST) & HIGHEST) >> 7;
-    shift + first_above(ones.wrapping_mul(LOWEST), rank - before)
-}
-
-/// The first octet of `sums`, none of which exceeds 127, that is greater than `rank`; some octet is.
-fn first_above(sums: u64, rank: u64) -> u32 {
-    (((sums | HIGHEST) - (rank + 1) * LOWEST) & HIGHEST).trailing_zeros() / 8
+/// The first bit that is set in `bits`, from bit `start` on and around; `start` if none is.
+#[inline]
+fn first_from(bits: u64, start: usize) -> usize {
+    let around = bits.rotate_right(u32::try_from(start).unwrap_or(0));
+    (around.trailing_zeros() as usize + start) % 64
 }
 
 /// Maps the 32 bits of `random` to a number below `count`.
@@ -125,59 +108,65 @@ impl Bitmap {
         Bitmap { full: full.collect(), summaries, stripes, words }
     }
 
+    /// Asks for the memory of the bit that `pick` leads to as long as there is room.
+    #[inline]
+    pub(super) fn approach(&self, pick: Pick) {
+        prefetch(self.word(pick.place(self.words)));
+    }
+
     /// Sets a bit that is clear and says which; `None` if all are set, or just were.
     #[inline]
     pub(super) fn acquire(&self, pick: Pick) -> Option<usize> {
         let word = pick.place(self.words);
-        let stripe = word / WORDS;
-        // The mark first: it is at hand, and a full stripe's words may not be. They may as well come meanwhile.
-        prefetch(self.word(word));
-        let found = if self.is_marked(stripe) {
-            None
-        } else {
-            self.acquire_word(word, u64::MAX, pick)
-                .or_else(|| self.acquire_in(stripe, word % WORDS, pick))
-        };
-        found.or_else(|| self.acquire_elsewhere(stripe, pick))
-    }
-
-    /// Sets a bit in any stripe that has room, from this one on.
-    fn acquire_elsewhere(&self, stripe: usize, pick: Pick) -> Option<usize> {
-        let (home, start) = (stripe / STRIPES, stripe % STRIPES);
-        self.acquire_shard(home, start, pick).or_else(|| {
-            (0..self.full.len()).find_map(|step| {
-                let word = (home / 64 + step) % self.full.len();
-                let full = self.full[word].load(Ordering::Relaxed);
-                rotated(!full, home % 64)
-                    .find_map(|shard| self.acquire_shard(word * 64 + shard, start, pick))
-            })
-        })
-    }
-
-    /// Sets a bit in any stripe of this shard that has room, from stripe `start` on.
-    fn acquire_shard(&self, shard: usize, start: usize, pick: Pick) -> Option<usize> {
-        let full = self.summaries[shard].0.load(Ordering::Relaxed);
-        let start = if pick == Pick::Lowest { 0 } else { start };
-        rotated(!full, start)
-            .find_map(|stripe| self.acquire_in(shard * STRIPES + stripe, pick.place(WORDS), pick))
-    }
-
-    /// Sets a bit in this stripe, in the first word with room from word `start` on; marks the stripe if it has none.
-    fn acquire_in(&self, stripe: usize, start: usize, pick: Pick) -> Option<usize> {
+        // As long as there is room, this is where the marks will lead to.
+        self.approach(pick);
+        // Every turn that fails marks a stripe, or is another's success.
         loop {
-            let open = self.open(stripe, Ordering::Relaxed);
-            if open == 0 {
-                self.mark(stripe);
-                return None;
-            }
-            let around = (open | open << WORDS) >> start;
-            let at = (start + around.trailing_zeros() as usize) % WORDS;
-            // Every turn that fails is another's success.
-            let found = self.acquire_word(stripe * WORDS + at, u64::MAX, pick);
+            let stripe = self.nearest_open(word / WORDS)?;
+            let found = self.acquire_in(stripe, word % WORDS, pick);
             if found.is_some() {
                 return found;
             }
         }
+    }
+
+    /// The first stripe from `home` on that has room, as far as marks say. `None`: all are full.
+    #[inline]
+    fn nearest_open(&self, home: usize) -> Option<usize> {
+        loop {
+            let shard = self.nearest_shard(home / STRIPES)?;
+            let open = !self.summaries[shard].0.load(Ordering::Relaxed);
+            if open != 0 {
+                return Some(shard * STRIPES + first_from(open, home % STRIPES));
+            }
+            // Whoever has marked its last stripe may not have come to the shard's own mark.
+            self.mark_shard(shard);
+        }
+    }
+
+    /// The first shard from `home` on that is not marked.
+    #[inline]
+    fn nearest_shard(&self, home: usize) -> Option<usize> {
+        let first_in = |group: usize| {
+            let open = !self.full[group].load(Ordering::Relaxed);
+            (open != 0).then(|| group * 64 + first_from(open, home % 64))
+        };
+        let group = home / 64;
+        let others = || (group + 1..self.full.len()).chain(0..group).find_map(first_in);
+        first_in(group).or_else(others)
+    }
+
+    /// Sets a bit in this stripe, in the first word with room from word `start` on; marks the stripe if it has none.
+    #[inline]
+    fn acquire_in(&self, stripe: usize, start: usize, pick: Pick) -> Option<usize> {
+        let open = self.open(stripe, Ordering::Relaxed);
+        let around = (open | open << WORDS) >> start;
+        let at = (start + around.trailing_zeros() as usize) % WORDS;
+        let found = self.acquire_word(stripe * WORDS + at, u64::MAX, pick);
+        if open == 0 && found.is_none() {
+            self.mark(stripe);
+        }
+        found
     }
 
     /// Sets a bit of `mask` in this word.
@@ -190,7 +179,7 @@ impl Bitmap {
             let bit = pick.bit(!seen & mask);
             let taken = seen | 1 << bit;
             match word.compare_exchange_weak(seen, taken, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return Some(index * 64 + bit as usize),
+                Ok(_) => return Some(index * 64 + bit),
                 Err(now) => seen = now,
             }
         }
@@ -258,12 +247,6 @@ impl Bitmap {
         words.fold(0, |open, (at, word)| open | u32::from(word.load(ordering) != u64::MAX) << at)
     }
 
-    #[inline]
-    fn is_marked(&self, stripe: usize) -> bool {
-        let full = self.summaries[stripe / STRIPES].0.load(Ordering::Relaxed);
-        full >> (stripe % STRIPES) & 1 == 1
-    }
-
     /// Marks a stripe as full, and its shard if it was the last one with room.
     ///
     /// Set the mark, look again. Whoever makes room does that before it looks for a mark. All four are sequentially
@@ -279,12 +262,18 @@ impl Bitmap {
         if self.open(stripe, Ordering::SeqCst) != 0 {
             self.unmark(stripe);
         } else if before | mark == u64::MAX {
-            let mark = 1 << (shard % 64);
-            self.full[shard / 64].fetch_or(mark, Ordering::SeqCst);
-            model_fence();
-            if summary.load(Ordering::SeqCst) != u64::MAX {
-                self.full[shard / 64].fetch_and(!mark, Ordering::SeqCst);
-            }
+            self.mark_shard(shard);
+        }
+    }
+
+    /// Marks a shard of which all stripes are marked, unless they no longer are.
+    #[cold]
+    fn mark_shard(&self, shard: usize) {
+        let mark = 1 << (shard % 64);
+        self.full[shard / 64].fetch_or(mark, Ordering::SeqCst);
+        model_fence();
+        if self.summaries[shard].0.load(Ordering::SeqCst) != u64::MAX {
+            self.full[shard / 64].fetch_and(!mark, Ordering::SeqCst);
         }
     }
 
@@ -320,15 +309,6 @@ impl Bitmap {
 /// The marks of what does not exist, where 64 could and `count` do.
 fn beyond(count: usize) -> u64 {
     u64::MAX.checked_shl(u32::try_from(count).unwrap_or(64)).unwrap_or(0)
-}
-
-/// The places of the bits of `open`, from `start` on and around.
-fn rotated(open: u64, start: usize) -> impl Iterator<Item = usize> {
-    let start = u32::try_from(start).unwrap_or(0);
-    let first = open.rotate_right(start);
-    let rest = std::iter::successors(Some(first), |open| Some(open & open.wrapping_sub(1)));
-    rest.take_while(|&open| open != 0)
-        .map(move |open| (open.trailing_zeros() + start) as usize % 64)
 }
 
 #[cfg(all(test, not(feature = "loom")))]
@@ -404,44 +384,41 @@ mod tests {
     }
 
     #[test]
-    fn the_bit_of_a_rank_is_what_counting_off_finds() {
+    fn the_first_bit_from_a_place_on_is_what_counting_finds() {
         let mut source = fastrand::Rng::with_seed(3);
         let sparse = |source: &mut fastrand::Rng| source.u64(..) & source.u64(..) & source.u64(..);
         for _ in 0..1000 {
-            for word in [source.u64(1..), sparse(&mut source) | 1 << 63, 1, u64::MAX, 1 << 63] {
-                let places: Vec<u32> = (0..64).filter(|bit| word >> bit & 1 == 1).collect();
-                let count = places.len() as u64;
-                for (rank, &place) in (0..).zip(&places) {
-                    let random = ((rank << 24) + (1 << 23)) / count;
-                    assert_eq!(select(word, random), place, "{rank} of {word:x}");
+            for bits in [source.u64(1..), sparse(&mut source) | 1 << 63, 1, u64::MAX, 1 << 63] {
+                for start in 0..64 {
+                    let mut around = (start..64).chain(0..start);
+                    let expected = around.find(|bit| bits >> bit & 1 == 1);
+                    assert_eq!(Some(first_from(bits, start)), expected, "{bits:x} from {start}");
                 }
             }
         }
+        assert_eq!(first_from(0, 17), 17);
     }
 
     #[test]
-    fn every_free_bit_is_as_likely_as_any_other() {
+    fn every_bit_is_as_likely_to_be_where_the_search_begins() {
         // 252 of 512 bits are free, unevenly. Chi-square with 251 degrees of freedom: above 370 is 1 in 10⁶.
         let bitmap = Bitmap::new(512, |place| place % 64 >= 21 + place / 64 * 3);
-        let free = (0..512).filter(|&place| !bitmap.is_set(place)).count();
+        let free: Vec<usize> = (0..512).filter(|&place| !bitmap.is_set(place)).collect();
+        assert_eq!(free.len(), 252);
+        // The first one of a word is found from all that are taken behind its last one.
+        let starts = |place: usize| if place.is_multiple_of(64) { 44 - place / 64 * 3 } else { 1 };
         let mut hits = vec![0.0_f64; 512];
         let mut source = fastrand::Rng::with_seed(11);
-        // Words are drawn evenly, so a bit's share is that of its word.
-        let draws = 200_000.0;
         for _ in 0..200_000 {
             let place = bitmap.acquire(Pick::Random(source.u64(..))).unwrap();
             hits[place] += 1.0;
             bitmap.release(place);
         }
-        let chi: f64 = (0..512)
-            .filter(|&place| !bitmap.is_set(place))
-            .map(|place| {
-                let word = f64::from(u32::try_from(place / 64).unwrap());
-                let expected = draws / 8.0 / (21.0 + word * 3.0);
-                (hits[place] - expected).powi(2) / expected
-            })
-            .sum();
-        assert_eq!(free, 252);
+        let chi = free.iter().map(|&place| {
+            let expected = f64::from(u32::try_from(starts(place)).unwrap()) * 200_000.0 / 512.0;
+            (hits[place] - expected).powi(2) / expected
+        });
+        let chi: f64 = chi.sum();
         assert!(chi < 370.0, "{chi}");
     }
 

@@ -140,6 +140,7 @@ impl Pool {
     }
 
     /// Takes any free slot.
+    #[inline]
     pub fn acquire(&self, pick: Pick) -> Option<Slot> {
         self.bits.acquire(pick).map(slot)
     }
@@ -209,6 +210,12 @@ impl Pool {
         if let Some(stamp) = self.stamps.get(slot.0 as usize) {
             prefetch(stamp);
         }
+    }
+
+    /// Asks for the memory of the slot that `pick` will probably lead to.
+    #[inline]
+    pub fn approach_any(&self, pick: Pick) {
+        self.bits.approach(pick);
     }
 
     /// Remembers the stamp. The caller holds the slot.
