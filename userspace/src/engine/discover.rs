@@ -11,6 +11,7 @@ use super::{
 use crate::{
     lease::{
         client::{Client, Holding, Offer, OfferError},
+        key::BindingKey,
         pool::{Pick, PoolId},
         pools::{Location, Pools},
         record::Tuple,
@@ -35,6 +36,28 @@ pub(super) fn answer(engine: &Engine, exchange: &Exchange<'_>, out: &mut [u8]) -
     drop(client);
     let terms = Terms { pool: offer.at.pool, tuple: offer.tuple, seconds, softwire: None };
     Ok(Verdict::Reply(reply::lease(&engine.policy, exchange, MessageType::Offer, terms, out)?))
+}
+
+/// Asks for the memory of the slot that a client's first DISCOVER will probably be answered with.
+#[inline]
+pub(super) fn approach(engine: &Engine, client: BindingKey, link: &Link) {
+    let (first, second) = match link.prefer {
+        Prefer::Shared => (&link.shared, &link.full),
+        Prefer::Full => (&link.full, &link.shared),
+    };
+    if let Some(pool) = first.first().or(second.first()) {
+        engine.leases.pools().get(*pool).approach_any(pick(engine, client));
+    }
+}
+
+/// Where the search for a slot of this client begins.
+#[inline]
+fn pick(engine: &Engine, client: BindingKey) -> Pick {
+    match engine.policy.psid_choice {
+        // req-X6 (RFC 7618 §10.1): the key is a keyed hash, and nobody outside can tell where the search starts.
+        PsidChoice::Random => Pick::Random((client.0 >> 64) as u64),
+        PsidChoice::Sequential => Pick::Lowest,
+    }
 }
 
 /// The pools that may serve this client, the preferred kind first.
@@ -120,11 +143,7 @@ fn choose(
         }
     }
 
-    let pick = match engine.policy.psid_choice {
-        // req-X6 (RFC 7618 §10.1): the key is a keyed hash, and nobody outside can tell where the search starts.
-        PsidChoice::Random => Pick::Random((exchange.key().0 >> 64) as u64),
-        PsidChoice::Sequential => Pick::Lowest,
-    };
+    let pick = pick(engine, exchange.key());
     if let Some(address) = exchange.message.requested_address()
         && let Some(pool) = usable.pools.locate(address)
         && usable.has(pool)

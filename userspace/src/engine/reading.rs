@@ -6,6 +6,7 @@
 use super::{
     Engine,
     choose::Attachment,
+    discover,
     exchange::{Identified, attachment, identify},
     reason::{Reason, Refusal},
     remark::{Remark, Remarks},
@@ -71,7 +72,11 @@ impl Engine {
         if let Ok(Content::Query(query)) = &reading.content
             && let Ok(client) = query.client
         {
-            self.leases.approach_closer(client.identity.on(query.link));
+            let key = client.identity.on(query.link);
+            self.leases.approach_closer(key);
+            if query.message.kind() == MessageType::Discover {
+                discover::approach(self, key, self.link(query.link));
+            }
         }
     }
 

@@ -145,8 +145,8 @@ impl Appender {
             if !self.batch.push(record) {
                 return Err(self.full(storage));
             }
-            self.newest.note(record, sequence);
         }
+        self.newest.note_all(records, sequence);
         let tail = self.copy_forward(storage, sequence, now)?;
         let Some(extent) = self.place() else { return Err(self.full(storage)) };
         let hasty = u64::from(!holds(Rule::TailWaitsForCopies));
