@@ -140,14 +140,14 @@ fn try_rate(
             exchanges: None,
             lasts: Some(Duration::from_secs_f64(lasts)),
         };
-        load.run(phase, control).map(|report| (lasts, report))
+        load.run(phase, control)
     };
     let once = Backoff::Fixed { timeout: plan.late, tries: Some(1) };
     if options.warm_up_seconds > 0.0 {
         run(options.warm_up_seconds, once)?;
     }
-    let (lasts, report) = run(options.trial_seconds, once)?;
-    let offered = offered(&report, lasts);
+    let report = run(options.trial_seconds, once)?;
+    let offered = report.offered_rate;
     let generator_limited = offered < 0.97 * rate || report.generator_busy_share >= BUSY_SHARE_MAX;
     let loss_percent = report.loss_percent();
     let trial = Trial {
@@ -164,14 +164,4 @@ fn try_rate(
             && offered >= 0.97 * rate,
     };
     Ok((trial, report))
-}
-
-/// Exchanges a second that were started, over the time of the trial or until the last one if that was later.
-#[expect(clippy::cast_precision_loss, reason = "counts and times are far below 2^52")]
-fn offered(report: &PhaseReport, lasts: f64) -> f64 {
-    let timeline = &report.timeline;
-    let last = timeline.intervals.iter().rposition(|one| one.started > 0).unwrap_or(0);
-    // The interval in which the last one started began at this time at the latest.
-    let seconds = (last as u64 * timeline.interval_us) as f64 / 1e6;
-    report.started as f64 / seconds.max(lasts)
 }

@@ -11,7 +11,7 @@ use super::{
 };
 
 /// Version of the JSON: it changes when a field changes its meaning or goes.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// A generator that was busier than this was the bottleneck, whatever else is said.
 pub const BUSY_SHARE_MAX: f64 = 0.95;
@@ -28,6 +28,9 @@ pub(super) struct Tally {
     pub(super) unanswered: u64,
     pub(super) retransmitted: u64,
     pub(super) late: u64,
+    began_us: u64,
+    /// When the last exchange was begun, and how many had been completed by then.
+    last_begun: (u64, u64),
     latency: Latencies,
     kinds: [Latencies; AnswerKind::ALL.len()],
     recorder: Recorder,
@@ -44,10 +47,18 @@ impl Tally {
             unanswered: 0,
             retransmitted: 0,
             late: 0,
+            began_us,
+            last_begun: (began_us, 0),
             latency: Latencies::new(),
             kinds: AnswerKind::ALL.map(|_| Latencies::new()),
             recorder: Recorder::new(began_us),
         }
+    }
+
+    /// An exchange is begun.
+    pub(super) fn begin(&mut self, now_us: u64) {
+        self.started += 1;
+        self.last_begun = (now_us, self.completed);
     }
 
     /// An exchange ended as it should, so long after it was due.
@@ -93,7 +104,9 @@ impl Tally {
         (spent, of_use): (Duration, Duration),
     ) -> PhaseReport {
         let seconds = elapsed.as_secs_f64();
-        let rate = ratio(self.completed, seconds);
+        let (last_us, completed) = self.last_begun;
+        let beginning = Duration::from_micros(last_us - self.began_us).as_secs_f64();
+        let overall = ratio(self.completed, seconds);
         let busy = (of_use.as_secs_f64() / seconds.max(1e-6)).min(1.0);
         let total = self.total();
         PhaseReport {
@@ -106,11 +119,11 @@ impl Tally {
             unanswered: self.unanswered,
             retransmitted: self.retransmitted,
             late: self.late,
-            rate,
-            offered_rate: ratio(self.started, seconds),
+            rate: overall.max(ratio(completed, beginning)),
+            offered_rate: ratio(self.started, beginning),
             generator_cpu_seconds: spent.as_secs_f64(),
             generator_busy_share: busy,
-            generator_ceiling_per_second: if busy > 0.0 { rate / busy } else { 0.0 },
+            generator_ceiling_per_second: if busy > 0.0 { overall / busy } else { 0.0 },
             latency: self.latency.report(),
             answers: by_kind(&self.kinds),
             timeline: self.recorder.finish(now_us, total),
@@ -145,16 +158,17 @@ pub struct PhaseReport {
     pub retransmitted: u64,
     /// Answers to what nobody waits for any more: to a retransmitted message, or a second server's.
     pub late: u64,
-    /// Completed exchanges per second.
+    /// Completed exchanges per second: of the whole phase, or up to the beginning of its last exchange if that is more.
+    /// The time in which lost answers are waited for says nothing of a server's rate.
     pub rate: f64,
-    /// Exchanges begun per second.
+    /// Exchanges begun per second, up to the last one.
     pub offered_rate: f64,
     /// Processor time that the generator needed.
     pub generator_cpu_seconds: f64,
     /// Share of its core that the generator used, without the time in which it looked for answers and found none.
     pub generator_busy_share: f64,
     /// Completed exchanges per second that the generator could have done with a core of its own, estimated from this
-    /// phase: its rate divided by its busy share. 0 if it did nothing.
+    /// phase: what it completed, by the time for which it was busy. 0 if it did nothing.
     pub generator_ceiling_per_second: f64,
     /// Latency of whole exchanges, from when they were due.
     pub latency: LatencyReport,
@@ -387,7 +401,7 @@ mod tests {
     fn summary() -> Summary {
         let mut tally = Tally::new(Work::New, 0);
         for number in 1..=1000 {
-            tally.started += 1;
+            tally.begin(u64::from(number) * 1000 - 1000);
             tally.complete(number);
             tally.answered(AnswerKind::Offer, number / 2);
             tally.tick(u64::from(number) * 1000);
@@ -405,9 +419,31 @@ mod tests {
         let summary = summary();
         let text = serde_json::to_string(&summary).unwrap();
         assert_eq!(serde_json::from_str::<Summary>(&text).unwrap(), summary);
-        assert!(text.contains("\"schema\":2") && text.contains("\"offer\""), "{text}");
+        assert!(text.contains("\"schema\":3") && text.contains("\"offer\""), "{text}");
         let intervals = &summary.phases[0].timeline.intervals;
         assert_eq!(intervals.iter().map(|one| one.completed).sum::<u64>(), 1000);
+    }
+
+    #[test]
+    fn waiting_for_lost_answers_is_no_part_of_a_rate() {
+        let close = |one: f64, other: f64| (one / other - 1.0).abs() < 0.01;
+        let idle = (Duration::ZERO, Duration::ZERO);
+        let mut tally = Tally::new(Work::New, 5_000_000);
+        for number in 0..1000 {
+            tally.begin(5_000_000 + number * 1000);
+            // The last one's answer is lost, and it asks again in vain.
+            if number < 999 {
+                tally.complete(300);
+            }
+        }
+        let report = tally.report(10_000_000, Duration::from_secs(5), idle);
+        assert!(close(report.rate, 1000.0) && close(report.offered_rate, 1000.0), "{report:?}");
+        // All at once: nothing is completed when the last one begins, and the whole phase counts.
+        let mut tally = Tally::new(Work::New, 0);
+        (0..1000).for_each(|_| tally.begin(10));
+        (0..1000).for_each(|_| tally.complete(400));
+        let report = tally.report(2_000_000, Duration::from_secs(2), idle);
+        assert!(close(report.rate, 500.0), "{report:?}");
     }
 
     #[test]

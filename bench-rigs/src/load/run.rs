@@ -370,7 +370,7 @@ impl Load {
         client.tries = 0;
         client.scheduled_us = wrapped(scheduled);
         client.asked_us = wrapped(scheduled);
-        running.tally.started += 1;
+        running.tally.begin(now);
         running.under_way += 1;
         client.step = match (work, client.has_lease()) {
             (Work::Release, true) => return self.release(running, number, scheduled, now),

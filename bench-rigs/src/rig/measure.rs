@@ -180,7 +180,7 @@ fn exchange_figures(report: &PhaseReport, spent: Spent) -> Figures {
     let figures = [
         ("rate", report.rate),
         ("completed", number(report.completed)),
-        ("offered", number(report.started) / report.seconds),
+        ("offered", report.offered_rate),
         ("threads_us", each(spent.threads_us)),
         ("user_us", each(spent.user_us)),
         ("kernel_us", each(spent.threads_us - spent.user_us)),
