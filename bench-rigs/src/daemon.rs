@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex, PoisonError},
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -132,15 +132,18 @@ struct Log {
     grown: Condvar,
 }
 
+/// How long the last lines of a process that has ended may take. Its children may hold its output for longer.
+const LAST_LINES_TIMEOUT: Duration = Duration::from_secs(2);
+
 impl Log {
-    fn collect(self: &Arc<Self>, stream: impl Read + Send + 'static) {
+    fn collect(self: &Arc<Self>, stream: impl Read + Send + 'static) -> JoinHandle<()> {
         let log = Arc::clone(self);
         thread::spawn(move || {
             for line in BufReader::new(stream).lines().map_while(Result::ok) {
                 log.lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
                 log.grown.notify_all();
             }
-        });
+        })
     }
 
     /// Waits until `found` says of the lines from `from` on that they are what is waited for.
@@ -214,6 +217,7 @@ pub struct Process {
     name: String,
     child: Child,
     log: Arc<Log>,
+    collectors: Vec<JoinHandle<()>>,
 }
 
 impl Process {
@@ -222,13 +226,10 @@ impl Process {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().doing(format!("start {name}"))?;
         let log = Arc::new(Log::default());
-        if let Some(stream) = child.stdout.take() {
-            log.collect(stream);
-        }
-        if let Some(stream) = child.stderr.take() {
-            log.collect(stream);
-        }
-        Ok(Self { name: name.to_owned(), child, log })
+        let output = child.stdout.take().map(|stream| log.collect(stream));
+        let errors = child.stderr.take().map(|stream| log.collect(stream));
+        let collectors = output.into_iter().chain(errors).collect();
+        Ok(Self { name: name.to_owned(), child, log, collectors })
     }
 
     /// Its process number.
@@ -265,12 +266,21 @@ impl Process {
         })
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until all is collected that it wrote before it ended.
+    fn wait_last_lines(&self) {
+        let deadline = Instant::now() + LAST_LINES_TIMEOUT;
+        while !self.collectors.iter().all(JoinHandle::is_finished) && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Waits until it has ended by itself and all that it wrote is in the log.
     pub fn wait_exit(&mut self, timeout: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + timeout;
         loop {
             let status = self.child.try_wait().doing(format!("wait for {}", self.name))?;
             if let Some(status) = status {
+                self.wait_last_lines();
                 return Ok(status);
             }
             if Instant::now() > deadline {
@@ -284,15 +294,21 @@ impl Process {
         }
     }
 
-    /// Whether it runs.
+    /// Whether it runs. If not, all that it wrote is in the log.
     pub fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+        let runs = matches!(self.child.try_wait(), Ok(None));
+        if !runs {
+            self.wait_last_lines();
+        }
+        runs
     }
 
     /// Ends it at once and waits until it is gone.
     pub fn kill(&mut self) -> Result<()> {
         self.signal(Signal::Kill)?;
-        self.child.wait().doing(format!("wait for {}", self.name)).map(drop)
+        self.child.wait().doing(format!("wait for {}", self.name))?;
+        self.wait_last_lines();
+        Ok(())
     }
 
     /// Asks it to finish, and waits until it has.

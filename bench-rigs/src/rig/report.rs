@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     benches::CRITERION,
     machine::Facts,
-    statistics::{Of, Spread, Turns},
+    statistics::{Of, Spread, Turn, Turns},
     targets::{self, Line, Unit, thousands},
 };
 use crate::{
@@ -128,13 +128,11 @@ impl Run {
 
     /// Who was measured in a scenario, in the order of the turns.
     fn servers(&self, scenario: &str) -> Vec<&str> {
-        let mut servers: Vec<&str> = Vec::new();
-        for turn in self.turns.0.iter().filter(|turn| turn.scenario == scenario) {
-            if !servers.contains(&turn.server.as_str()) {
-                servers.push(&turn.server);
-            }
-        }
-        servers
+        distinct(self.turns_of(scenario).map(|turn| turn.server.as_str()))
+    }
+
+    fn turns_of(&self, scenario: &str) -> impl Iterator<Item = &Turn> {
+        self.turns.0.iter().filter(move |turn| turn.scenario == scenario)
     }
 
     fn shown(&self, of: Of<'_>, figure: &str, unit: Unit) -> String {
@@ -320,12 +318,7 @@ impl Run {
     }
 
     fn put_benches(&self, text: &mut String, name: &str, plots: &[&str]) {
-        let mut measures: Vec<&str> = Vec::new();
-        for turn in self.turns.0.iter().filter(|turn| turn.scenario == name) {
-            if !measures.contains(&turn.measure.as_str()) {
-                measures.push(&turn.measure);
-            }
-        }
+        let measures = distinct(self.turns_of(name).map(|turn| turn.measure.as_str()));
         let rows = measures.iter().filter_map(|measure| {
             let of = Of(name, CRITERION, measure);
             let Spread { median, least, greatest, count } = self.turns.spread(of, "ns")?;
@@ -467,6 +460,17 @@ fn replace_generated(page: &str, generated: &str) -> Result<String> {
         RigError::unexpected(format!("{PAGE} has lost its markers `{BEGIN}` and `{END}`"))
     })?;
     Ok(format!("{before}{BEGIN}\n\n{generated}\n{END}{after}"))
+}
+
+/// Each name once, in the order in which they come first.
+fn distinct<'n>(names: impl Iterator<Item = &'n str>) -> Vec<&'n str> {
+    let mut seen = Vec::new();
+    for name in names {
+        if !seen.contains(&name) {
+            seen.push(name);
+        }
+    }
+    seen
 }
 
 #[cfg(test)]
