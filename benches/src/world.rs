@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use portlease::{
     engine::{
         Engine, Reading, Verdict,
@@ -294,7 +295,6 @@ impl<'w> Worker<'w> {
 const HALF_MILLISECONDS: u64 = LEASE_SECONDS as u64 * 500;
 
 /// Answers a burst in the steps in which a worker does. How many of its messages led to a record.
-#[expect(clippy::large_stack_arrays, reason = "workers keep a burst on the stack, too")]
 fn answer_burst(
     world: &World,
     number: u32,
@@ -303,19 +303,18 @@ fn answer_burst(
     burst: &mut Burst,
 ) -> usize {
     let lane = LaneId(u16::try_from(number).unwrap_or(0));
-    let mut readings: [Option<Reading<'_>>; BURST] = [const { None }; BURST];
-    let messages = burst.messages.iter().zip(&burst.lengths);
-    for ((message, &length), reading) in messages.zip(&mut readings) {
+    let mut readings = ArrayVec::<Reading<'_>, BURST>::new();
+    for (message, &length) in burst.messages.iter().zip(&burst.lengths) {
         let payload = message.get(..length).unwrap_or_default();
         let datagram =
             Datagram { peer: SOURCE, peer_port: 546, local: SOURCE, interface: 1, payload };
-        *reading = Some(world.engine.read(&datagram));
+        readings.push(world.engine.read(&datagram));
     }
-    for reading in readings.iter().flatten() {
+    for reading in &readings {
         world.engine.approach(reading);
     }
     let (mut promised, mut records) = (0, Records::default());
-    for (reading, out) in readings.iter().flatten().zip(&mut burst.replies) {
+    for (reading, out) in readings.iter().zip(&mut burst.replies) {
         let promise = Promise { lane, sequence: *sequence };
         let reply = match world.engine.decide(now, reading, promise, &mut records, out) {
             Verdict::Ignore(reason) => panic!("ignored: {reason:?}"),
@@ -326,7 +325,7 @@ fn answer_burst(
                 reply
             }
         };
-        burst.replied.push(reply.map_or(0, |reply| reply.length));
+        burst.replied.push(reply.map_or(0, |reply| reply.length()));
     }
     world.population.watermarks.publish(lane, *sequence - 1);
     promised

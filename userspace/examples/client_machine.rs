@@ -108,7 +108,7 @@ impl Server {
                     reply
                 }
             };
-        reply.and_then(|reply| out.get(..reply.length)).map(<[u8]>::to_vec)
+        reply.and_then(|reply| out.get(..reply.length())).map(<[u8]>::to_vec)
     }
 }
 

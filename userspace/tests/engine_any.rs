@@ -150,7 +150,7 @@ fn answers(server: &Server, payloads: &[(Vec<u8>, u16)], in_steps: bool) -> Vec<
             Verdict::Promise { records, reply } => (records, reply),
         };
         sequence += records.len() as u64;
-        let length = reply.map_or(0, |reply| reply.length);
+        let length = reply.map_or(0, |reply| reply.length());
         (format!("{verdict:?}"), [records.as_bytes(), &out[..length]].concat())
     };
     datagrams.iter().zip(&readings).map(&mut answer).collect()

@@ -75,7 +75,7 @@ fn ask_at(
     match engine.answer(START, &datagram, promise, &mut out) {
         Verdict::Reply(reply) => {
             assert_eq!(reply.kind, ReplyKind::Information);
-            Ok((out[..reply.length].to_vec(), reply.port))
+            Ok((out[..reply.length()].to_vec(), reply.port))
         }
         Verdict::Ignore(reason) => Err(reason.name()),
         Verdict::Promise { .. } => panic!("there is nothing to promise"),
@@ -208,7 +208,7 @@ fn a_reply_that_does_not_fit_is_none() {
         let mut out = vec![0; room];
         let promise = Promise { lane: LaneId(0), sequence: 1 };
         match engine.answer(START, &datagram, promise, &mut out) {
-            Verdict::Reply(reply) => assert_eq!((reply.length, room), (whole, whole)),
+            Verdict::Reply(reply) => assert_eq!((reply.length(), room), (whole, whole)),
             Verdict::Ignore(reason) => assert_eq!(reason.name(), "reply-too-large"),
             Verdict::Promise { .. } => panic!("there is nothing to promise"),
         }

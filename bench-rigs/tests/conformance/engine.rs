@@ -142,7 +142,7 @@ impl Backend for EngineBackend {
                 source: if seen.local.is_multicast() { SERVER } else { seen.local },
                 destination: datagram.source,
                 destination_port: reply.port,
-                payload: out[..reply.length].to_vec(),
+                payload: out[..reply.length()].to_vec(),
             })
             .collect();
         outcome

@@ -122,7 +122,7 @@ pub(super) fn answer(
     let attachment = attachment(datagram, &path);
     // Whoever is on no link is told too: there is nothing here that only one link has.
     let link = engine.chooser.choose(&attachment).unwrap_or(NO_LINK);
-    engine.admit(now, &attachment, link)?;
+    engine.admit(now, engine.sites.identify(&attachment), link)?;
     let mut w = Writer::new(out);
     let envelope = dhcpv6::begin_reply(&mut w, request.relays, request.transaction);
     put_option(&mut w, dhcpv6::OPTION_SERVER_ID, &service.duid);
@@ -137,10 +137,6 @@ pub(super) fn answer(
     envelope.finish(&mut w);
     let length = w.finish().ok_or(Refusal::ReplyTooLarge)?;
     let port = reply::port(&engine.policy, datagram, request.relays);
-    Ok(Verdict::Reply(Reply {
-        length,
-        port,
-        kind: ReplyKind::Information,
-        remarks: Remarks::default().and_if(path.has_strange_peer, Remark::StrangePeer),
-    }))
+    let remarks = Remarks::default().and_if(path.has_strange_peer, Remark::StrangePeer);
+    Ok(Verdict::Reply(Reply::new(length, port, ReplyKind::Information, remarks)))
 }

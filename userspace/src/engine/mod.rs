@@ -8,6 +8,7 @@ pub mod choose;
 mod commit;
 mod decline;
 mod discover;
+mod essentials;
 mod exchange;
 mod fill;
 mod inform;
@@ -30,13 +31,14 @@ pub mod times;
 use std::{cell::Cell, net::Ipv4Addr, sync::Arc};
 
 use self::{
-    choose::{Attachment, Chooser},
+    choose::Chooser,
     exchange::{Exchange, Identified, Scratch, identifying_octets},
     policy::{Link, Policy},
     rate::RateLimit,
     reading::Content,
     reason::{Reason, Refusal},
     reservations::Directory,
+    site::Sites,
 };
 use crate::{
     lease::{
@@ -100,6 +102,7 @@ pub struct Engine {
     information: Option<information::Service>,
     rates: Option<RateLimit>,
     declines: RateLimit,
+    sites: Sites,
     /// Whether it matters of a query that leaves no record which site it came from.
     counts_sites: bool,
     reservations: Directory,
@@ -111,6 +114,7 @@ impl Engine {
     pub fn new(policy: Policy, leases: Arc<Leases>, secret: IdentitySecret) -> Engine {
         let chooser = Chooser::new(&policy.matches);
         let information = information::Service::new(&policy, &secret);
+        let sites = Sites::new(secret, policy.sites.prefix_length);
         let rates = RateLimit::new(policy.sites.queries_per_second);
         let declines = RateLimit::of_declines();
         let counts_sites = rates.is_some() || leases.limits_sites();
@@ -123,6 +127,7 @@ impl Engine {
             information,
             rates,
             declines,
+            sites,
             counts_sites,
             reservations,
         }
@@ -192,12 +197,7 @@ impl Engine {
         room: &mut Room<'_>,
     ) -> Decided {
         let message = &query.message;
-        let site = if self.counts_sites || message.kind() != MessageType::Discover {
-            self.admit(now, &query.attachment, query.link)?
-        } else {
-            // An OFFER leaves no record that would name it.
-            SiteId::UNKNOWN
-        };
+        self.admit(now, query.site, query.link)?;
         let Identified { identity, hardware, can_share } = query.client?;
         let mut scratch: Scratch;
         let identifier = message.client_identifier();
@@ -216,9 +216,9 @@ impl Engine {
             requested: query.envelope.requested,
             message,
             link: query.link,
-            source: query.attachment.source,
+            source: query.source,
             client: exchange::Client { identity, octets, hardware, can_share },
-            site,
+            site: query.site,
             promise,
         };
         match message.kind() {
@@ -234,18 +234,12 @@ impl Engine {
         }
     }
 
-    /// The site that a packet came from, if it may be heard now.
-    fn admit(
-        &self,
-        now: Now,
-        attachment: &Attachment<'_>,
-        link: LinkId,
-    ) -> Result<SiteId, Refusal> {
-        let site = site::identify(&self.secret, attachment, self.policy.sites.prefix_length);
-        // req-X2 (RFC 7618 §10): a site that asks too often is not heard.
+    /// req-X2 (RFC 7618 §10): a site that asks too often is not heard.
+    #[inline]
+    fn admit(&self, now: Now, site: SiteId, link: LinkId) -> Result<(), Refusal> {
         match &self.rates {
             Some(rates) if !rates.admits(site, link, now) => Err(Refusal::RateLimit),
-            _ => Ok(site),
+            _ => Ok(()),
         }
     }
 

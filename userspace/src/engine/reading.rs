@@ -3,17 +3,17 @@
 //! A worker reads a whole burst before it answers the first of it. While the others are read, the memory that each
 //! answer will need is on its way.
 
+use std::net::Ipv6Addr;
+
 use super::{
-    Engine,
-    choose::Attachment,
-    discover,
+    Engine, discover,
     exchange::{Identified, attachment, identify},
     reason::{Reason, Refusal},
     remark::{Remark, Remarks},
     tuple,
 };
 use crate::{
-    lease::key::LinkId,
+    lease::key::{LinkId, SiteId},
     wire::{
         datagram::Datagram,
         dhcpv4::{MessageType, PortParamsField, View},
@@ -43,8 +43,11 @@ pub(super) enum Content<'a> {
 pub(super) struct Query<'a> {
     pub envelope: dhcpv6::Query<'a>,
     pub message: View<'a>,
-    pub attachment: Attachment<'a>,
     pub link: LinkId,
+    /// The client's IPv6 address.
+    pub source: Ipv6Addr,
+    /// The customer site that it came from, where that matters.
+    pub site: SiteId,
     pub remarks: Remarks,
     /// An error if the message has no identity. It counts only once its site has been heard.
     pub client: Result<Identified, Refusal>,
@@ -86,7 +89,7 @@ impl Engine {
             return Err(Refusal::BadSource.into());
         }
         match Request::parse(datagram.payload)? {
-            Request::Query(envelope) => self.query(datagram, envelope).map(Content::Query),
+            Request::Query(envelope) => self.query(datagram, envelope),
             Request::Information(request) => Ok(Content::Information(request)),
         }
     }
@@ -96,7 +99,7 @@ impl Engine {
         &self,
         datagram: &Datagram<'a>,
         envelope: dhcpv6::Query<'a>,
-    ) -> Result<Query<'a>, Reason> {
+    ) -> Result<Content<'a>, Reason> {
         let message = View::parse_request(envelope.message)?;
         let path = envelope.relays.path();
         let attachment = attachment(datagram, &path);
@@ -104,15 +107,22 @@ impl Engine {
         let remarks = Remarks::default()
             .and_if(path.has_strange_peer, Remark::StrangePeer)
             .and_if(message.overload_ignored(), Remark::BadOverload);
+        // An OFFER leaves no record that would name the site.
+        let site = if self.counts_sites || message.kind() != MessageType::Discover {
+            self.sites.identify(&attachment)
+        } else {
+            SiteId::UNKNOWN
+        };
         let client = identify(&self.secret, &message);
-        if let (Some(address), PortParamsField::Present(params)) =
-            (message.requested_address(), message.port_params())
+        if let Some(address) = message.requested_address()
+            && let PortParamsField::Present(params) = message.port_params()
         {
             self.leases.pools().approach(tuple(address, params));
         }
         if let Ok(client) = client {
             self.leases.approach(client.identity.on(link));
         }
-        Ok(Query { envelope, message, attachment, link, remarks, client })
+        let source = attachment.source;
+        Ok(Content::Query(Query { envelope, message, link, source, site, remarks, client }))
     }
 }

@@ -3,8 +3,9 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::{
+    essentials::Essentials,
     exchange::Exchange,
-    fill::{self, Essentials},
+    fill,
     objection::Objection,
     options::{NO_OPTIONS, OptionSet},
     policy::Policy,
@@ -26,17 +27,32 @@ use crate::{
     },
 };
 
-/// The reply that was written.
+/// The reply that was written. Small enough for a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// Octets of the DHCPv6 message at the start of the buffer.
-    pub length: usize,
+    length: u32,
     /// UDP port it goes to: the client's, the relay's, or what RFC 8357 says.
     pub port: u16,
     /// What it says.
     pub kind: ReplyKind,
     /// What is to be counted beside it.
     pub remarks: Remarks,
+}
+
+const _: () = assert!(size_of::<Reply>() == 8);
+
+impl Reply {
+    /// A reply of so many octets at the start of the buffer: a DHCPv6 message, which has at most 65,535.
+    #[inline]
+    pub(crate) fn new(length: usize, port: u16, kind: ReplyKind, remarks: Remarks) -> Self {
+        Self { length: u32::try_from(length).unwrap_or(u32::MAX), port, kind, remarks }
+    }
+
+    /// Octets of the DHCPv6 message at the start of the buffer.
+    #[inline]
+    pub fn length(&self) -> usize {
+        self.length as usize
+    }
 }
 
 /// What a reply is.
@@ -78,18 +94,17 @@ pub(super) fn lease(
     let Tuple { offset, psid_length, psid, .. } = terms.tuple;
     let times = times::renewal_and_rebinding(terms.seconds);
     // req-S62 (RFC 2131 §4.3.1): an OFFER and an ACK of a REQUEST bear the lease time, T1 and T2.
-    let essentials = Essentials {
-        lease_seconds: Some(terms.seconds),
-        renewal_seconds: times.map(|(renewal, _)| renewal),
-        rebinding_seconds: times.map(|(_, rebinding)| rebinding),
-        message: None,
-        client_identifier: exchange.message.client_identifier(),
-        softwire: terms.softwire,
+    let mut essentials = Essentials::new(exchange.message.client_identifier());
+    essentials.set_times(terms.seconds, times);
+    if let Some(address) = terms.softwire {
+        essentials.set_softwire(address);
+    }
+    if psid_length != 0 {
         // req-S33 (RFC 7618 §6): an ACK of a shared address bears its port set, as the OFFER did.
-        port_params: (psid_length != 0).then_some(PortParams { offset, psid_length, psid }),
-    };
+        essentials.set_port_params(PortParams { offset, psid_length, psid });
+    }
     let options = policy.options_of(terms.pool, terms.tuple);
-    write(policy, exchange, &header, kind, essentials, options, out)
+    write(policy, exchange, &header, kind, &essentials, options, out)
 }
 
 /// An ACK of an INFORM.
@@ -104,7 +119,7 @@ pub(super) fn information(
     let ciaddr = exchange.message.ciaddr();
     let header = header(exchange, MessageType::Ack, ciaddr, Ipv4Addr::UNSPECIFIED);
     let essentials = identity(exchange);
-    write(policy, exchange, &header, MessageType::Ack, essentials, options, out)
+    write(policy, exchange, &header, MessageType::Ack, &essentials, options, out)
 }
 
 /// A NAK.
@@ -118,14 +133,14 @@ pub(super) fn refusal(
 ) -> Result<Reply, Refusal> {
     let nobody = Ipv4Addr::UNSPECIFIED;
     let header = header(exchange, MessageType::Nak, nobody, nobody);
-    let essentials = Essentials { message: Some(objection.text()), ..identity(exchange) };
-    write(policy, exchange, &header, MessageType::Nak, essentials, &NO_OPTIONS, out)
+    let mut essentials = identity(exchange);
+    essentials.set_message(objection.text());
+    write(policy, exchange, &header, MessageType::Nak, &essentials, &NO_OPTIONS, out)
 }
 
 /// req-S61 (RFC 6842 §3): the identifier goes back unaltered, and only if it came.
 fn identity<'a>(exchange: &Exchange<'a>) -> Essentials<'a> {
-    let client_identifier = exchange.message.client_identifier();
-    Essentials { client_identifier, ..Essentials::default() }
+    Essentials::new(exchange.message.client_identifier())
 }
 
 /// The fixed fields of a reply (RFC 2131 Table 3).
@@ -190,7 +205,7 @@ fn write(
     exchange: &Exchange<'_>,
     header: &Header,
     kind: MessageType,
-    essentials: Essentials<'_>,
+    essentials: &Essentials<'_>,
     configured: &OptionSet,
     out: &mut [u8],
 ) -> Result<Reply, Refusal> {
@@ -198,9 +213,7 @@ fn write(
     let beside = |w: &mut Writer<'_>| put_softwire(w, policy, exchange, kind);
     let envelope = dhcpv6::begin_response_with(&mut w, exchange.relays, beside);
     let start = w.len();
-    header.emit(&mut w);
-    dhcpv4::put_message_type(&mut w, kind);
-    dhcpv4::put_address(&mut w, dhcpv4::OPTION_SERVER_ID, policy.server_id);
+    header.emit_reply(&mut w, kind, policy.server_id);
     fill::put_options(&mut w, exchange, start, essentials, configured);
     if policy.pad_to_300 {
         dhcpv4::pad_to(&mut w, start, dhcpv4::BOOTP_LENGTH_MIN);
@@ -209,5 +222,5 @@ fn write(
     let length = w.finish().ok_or(Refusal::ReplyTooLarge)?;
     let port = port(policy, exchange.datagram, exchange.relays);
     let remarks = exchange.remarks.get();
-    Ok(Reply { length, port, kind: ReplyKind::Dhcpv4(kind), remarks })
+    Ok(Reply::new(length, port, ReplyKind::Dhcpv4(kind), remarks))
 }

@@ -266,11 +266,11 @@ fn extending(
     let owns = |binding: &Binding| {
         binding.holding == Holding::Active && pools.tuple_of(binding.at).address == meant.address
     };
-    let owned = binding.filter(owns);
+    let owned = || binding.filter(owns);
     match meant.named {
         Named::Slot(at) => match binding {
             Some(binding) if binding.at == at => Decision::Grant(at),
-            _ if owned.is_none() && is_reserved(engine, exchange, client, at) => {
+            _ if owned().is_none() && is_reserved(engine, exchange, client, at) => {
                 Decision::Grant(at)
             }
             _ if client.standing(at, exchange.now) == Standing::Taken => {
@@ -286,13 +286,13 @@ fn extending(
             Some(_) => Decision::Nak(Objection::AnotherLease),
             None => unknown_client(engine),
         },
-        Named::Bare => match owned {
+        Named::Bare => match owned() {
             Some(binding) if engine.policy.accept_renew_without_159 => Decision::Grant(binding.at),
             _ if binding.is_some() => Decision::Nak(Objection::NoPorts),
             _ => unknown_client(engine),
         },
         Named::NoSlot if binding.is_some() => Decision::Nak(Objection::AnotherLease),
-        Named::Invalid if owned.is_some() => Decision::Nak(Objection::NoPorts),
+        Named::Invalid if owned().is_some() => Decision::Nak(Objection::NoPorts),
         Named::Invalid => Refusal::BadPortParams.into(),
         Named::NoSlot | Named::Elsewhere => unknown_client(engine),
     }

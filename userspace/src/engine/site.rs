@@ -8,30 +8,55 @@
 use std::net::Ipv6Addr;
 
 use super::{choose::Attachment, policy::Prefix};
-use crate::lease::key::{IdentitySecret, SiteId};
+use crate::lease::key::{AddressesAsSites, IdentitySecret, SiteId};
 
 /// What a site is known by.
 const BY_INTERFACE_ID: u8 = 1;
 const BY_REMOTE_ID: u8 = 2;
 const BY_ADDRESS: u8 = 3;
 
-/// The site of `attachment`. A site without relay information is `prefix_length` bits of its address.
-pub(super) fn identify(
-    secret: &IdentitySecret,
-    attachment: &Attachment<'_>,
+/// Tells sites apart.
+pub(super) struct Sites {
+    secret: IdentitySecret,
+    /// Bits of an address that all of a site have in common.
     prefix_length: u8,
-) -> SiteId {
-    let link_address = attachment.link_address.unwrap_or(Ipv6Addr::UNSPECIFIED).octets();
-    let of = |kind: u8, name: &[u8]| secret.identify_site(&[&[kind], &link_address, name]);
-    match (attachment.interface_id, attachment.remote_id) {
-        (Some(identifier), _) => of(BY_INTERFACE_ID, identifier),
-        (None, Some(identifier)) => of(BY_REMOTE_ID, identifier),
-        (None, None) if attachment.source.is_unicast_link_local() => {
-            of(BY_ADDRESS, &attachment.source.octets())
+    /// Of clients without a relay.
+    direct: AddressesAsSites,
+}
+
+impl Sites {
+    /// Sites under `secret`. A site without relay information is `prefix_length` bits of its address.
+    pub(super) fn new(secret: IdentitySecret, prefix_length: u8) -> Self {
+        let direct = secret.addresses_as_sites(BY_ADDRESS, Ipv6Addr::UNSPECIFIED);
+        Self { secret, prefix_length, direct }
+    }
+
+    /// The site of `attachment`.
+    #[inline]
+    pub(super) fn identify(&self, attachment: &Attachment<'_>) -> SiteId {
+        let link_address = attachment.link_address.unwrap_or(Ipv6Addr::UNSPECIFIED);
+        let of = |kind: u8, name: &[u8]| self.secret.identify_site(kind, link_address, name);
+        match (attachment.interface_id, attachment.remote_id) {
+            (Some(identifier), _) => of(BY_INTERFACE_ID, identifier),
+            (None, Some(identifier)) => of(BY_REMOTE_ID, identifier),
+            (None, None) => {
+                let address = self.common(attachment.source);
+                if link_address.is_unspecified() {
+                    self.direct.identify(address)
+                } else {
+                    of(BY_ADDRESS, &address.octets())
+                }
+            }
         }
-        (None, None) => {
-            let prefix = Prefix::of(attachment.source, prefix_length);
-            of(BY_ADDRESS, &prefix.address.octets())
+    }
+
+    /// What all of a site have in common.
+    #[inline]
+    fn common(&self, source: Ipv6Addr) -> Ipv6Addr {
+        if source.is_unicast_link_local() {
+            source
+        } else {
+            Prefix::of(source, self.prefix_length).address
         }
     }
 }
@@ -50,7 +75,7 @@ mod tests {
     };
 
     fn site(attachment: &Attachment<'_>, prefix_length: u8) -> SiteId {
-        identify(&IdentitySecret([7; 16]), attachment, prefix_length)
+        Sites::new(IdentitySecret([7; 16]), prefix_length).identify(attachment)
     }
 
     #[test]

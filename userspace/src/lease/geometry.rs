@@ -210,8 +210,7 @@ impl Geometry {
     /// The place of `address` among the pool's addresses.
     pub fn index_of(&self, address: Ipv4Addr) -> Option<u32> {
         let address = u32::from(address);
-        let after = self.runs.partition_point(|run| run.first <= address);
-        let run = self.runs[..after].last()?;
+        let run = last_before(&self.runs, |run| run.first <= address)?;
         (address <= run.last).then(|| run.index + (address - run.first))
     }
 
@@ -227,8 +226,8 @@ impl Geometry {
     /// What is leased with `slot`, which must be one of this pool's.
     pub fn tuple_of(&self, slot: Slot) -> Tuple {
         let index = slot.0 >> self.psid_length;
-        let after = self.runs.partition_point(|run| run.index <= index);
-        let address = self.runs[..after].last().map_or(0, |run| run.first + (index - run.index));
+        let run = last_before(&self.runs, |run| run.index <= index);
+        let address = run.map_or(0, |run| run.first + (index - run.index));
         Tuple {
             address: Ipv4Addr::from(address),
             offset: self.offset,
@@ -269,6 +268,15 @@ impl Geometry {
     /// Runs of addresses, ascending: first and last address.
     pub(super) fn address_runs(&self) -> impl Iterator<Item = (u32, u32)> {
         self.runs.iter().map(|run| (run.first, run.last))
+    }
+}
+
+/// The last of the runs for which `begins` holds, which it does for the first ones. Most often there is one run.
+#[inline]
+pub(super) fn last_before<R>(runs: &[R], begins: impl Fn(&R) -> bool) -> Option<&R> {
+    match runs {
+        [only] => Some(only).filter(|run| begins(run)),
+        _ => runs[..runs.partition_point(begins)].last(),
     }
 }
 

@@ -227,6 +227,8 @@ impl Client<'_> {
     }
 
     /// The image of a slot, as a record has it.
+    #[expect(clippy::inline_always, reason = "an image is large, and only its parts are wanted")]
+    #[inline(always)]
     fn content<'h>(
         &self,
         at: Location,

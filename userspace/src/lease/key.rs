@@ -7,8 +7,6 @@ use std::{
 
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-use crate::wire::writer::Writer;
-
 /// Numbers a link of the configuration. Never leaves memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LinkId(pub u16);
@@ -46,15 +44,43 @@ impl IdentitySecret {
         ClientIdentity(hasher.finish128().as_u128())
     }
 
+    /// The site of a name of this kind, which is unique under `link_address`. The same at every start of the server.
+    pub fn identify_site(&self, kind: u8, link_address: Ipv6Addr, name: &[u8]) -> SiteId {
+        let mut hasher = self.begin_site(kind, link_address, name.len());
+        hasher.write(name);
+        SiteId(halves(hasher.finish128().as_u128()).0)
+    }
+
+    /// Identifies sites of this kind whose names are addresses, unique under `link_address`.
+    pub fn addresses_as_sites(&self, kind: u8, link_address: Ipv6Addr) -> AddressesAsSites {
+        AddressesAsSites(self.begin_site(kind, link_address, size_of::<Ipv6Addr>()))
+    }
+
+    /// Hashes all of a site but its name. The length of each part counts, too: what ends one cannot begin the next.
+    #[inline]
+    fn begin_site(&self, kind: u8, link_address: Ipv6Addr, length: usize) -> SipHasher13 {
+        let mut hasher = SipHasher13::new_with_key(&self.0);
+        hasher.write_u8(SITE);
+        hasher.write_usize(1);
+        hasher.write_u8(kind);
+        hasher.write_usize(size_of::<Ipv6Addr>());
+        write_address(&mut hasher, link_address);
+        hasher.write_usize(length);
+        hasher
+    }
+
     /// A UUID for this server, the same at every start over the same log (RFC 9562 §5.8: version 8).
     pub fn server_uuid(&self) -> [u8; 16] {
-        let mut hasher = SipHasher13::new_with_key(&self.0);
         // Begins with no octet that a kind of identity has.
-        hasher.write(b"server UUID");
-        let mut octets = hasher.finish128().as_u128().to_be_bytes();
+        let mut octets = self.hash(b"server UUID").to_be_bytes();
         octets[6] = octets[6] & 0x0f | 0x80;
         octets[8] = octets[8] & 0x3f | 0x80;
         octets
+    }
+
+    #[inline]
+    fn hash(&self, octets: &[u8]) -> u128 {
+        SipHasher13::new_with_key(&self.0).hash(octets).as_u128()
     }
 }
 
@@ -69,30 +95,26 @@ impl ClientIdentity {
     }
 }
 
-impl IdentitySecret {
-    /// The site that `pieces` name, the same at every start of the server. Each piece counts for itself: what ends
-    /// one cannot begin the next.
-    pub fn identify_site(&self, pieces: &[&[u8]]) -> SiteId {
-        // Most names fit here, and one call hashes sooner than seven.
-        let mut room = [0; 128];
-        let mut w = Writer::new(&mut room);
-        w.u8(SITE);
-        for piece in pieces {
-            w.array(piece.len().to_ne_bytes());
-            w.bytes(piece);
-        }
-        let mut hasher = SipHasher13::new_with_key(&self.0);
-        if w.overflowed() {
-            hasher.write_u8(SITE);
-            for piece in pieces {
-                hasher.write_usize(piece.len());
-                hasher.write(piece);
-            }
-        } else {
-            hasher.write(w.written());
-        }
-        SiteId(u64::try_from(hasher.finish128().as_u128() >> 64).unwrap_or(0))
+/// Identifies sites by an address alone. What the hashes of all of them begin with is hashed once.
+#[derive(Clone, Copy)]
+pub struct AddressesAsSites(SipHasher13);
+
+impl AddressesAsSites {
+    /// The site of an address.
+    #[inline]
+    pub fn identify(&self, address: Ipv6Addr) -> SiteId {
+        let mut hasher = self.0;
+        write_address(&mut hasher, address);
+        SiteId(halves(hasher.finish128().as_u128()).0)
     }
+}
+
+/// Hashes the octets of an address, in registers.
+#[inline]
+fn write_address(hasher: &mut SipHasher13, address: Ipv6Addr) {
+    let (low, high) = halves(address.to_bits().swap_bytes());
+    hasher.write_u64(high);
+    hasher.write_u64(low);
 }
 
 /// Tells the hashes of sites from those of clients, which begin with an [`IdentityKind`].
@@ -183,29 +205,43 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sites_differ_by_secret_link_and_where_pieces_end() {
+    fn sites_differ_by_secret_link_kind_and_where_parts_end() {
         let secret = IdentitySecret([7; 16]);
-        let site = secret.identify_site(&[b"ge-0", b"1"]);
-        assert_eq!(site, secret.identify_site(&[b"ge-0", b"1"]));
-        assert_ne!(site, secret.identify_site(&[b"ge-", b"01"]));
-        assert_ne!(site, IdentitySecret([8; 16]).identify_site(&[b"ge-0", b"1"]));
+        let address = Ipv6Addr::LOCALHOST;
+        let site = secret.identify_site(1, address, b"ge-0");
+        assert_eq!(site, secret.identify_site(1, address, b"ge-0"));
+        assert_ne!(site, secret.identify_site(2, address, b"ge-0"));
+        assert_ne!(site, secret.identify_site(1, Ipv6Addr::UNSPECIFIED, b"ge-0"));
+        assert_ne!(site, secret.identify_site(1, address, b"ge-0\0"));
+        assert_ne!(site, IdentitySecret([8; 16]).identify_site(1, address, b"ge-0"));
         assert_ne!(site.on(LinkId(0)), site.on(LinkId(1)));
         assert_eq!(SiteId::of(site.on(LinkId(9)), LinkId(9)), site);
         assert_eq!(SiteId::UNKNOWN.on(LinkId(9)), 0);
     }
 
-    /// Records bear sites: a long name and a short one have to stay what they were.
+    /// Records bear sites and identities: those of long names and of short ones have to stay what they were.
     #[test]
-    fn a_site_s_hash_is_that_of_its_pieces_and_their_lengths_however_long_they_are() {
+    fn hashes_are_of_the_octets_and_lengths_however_long_they_are() {
         let secret = IdentitySecret([7; 16]);
-        for length in [0, 1, 100, 110, 111, 112, 300] {
-            let long = vec![9; length];
+        let hash = |octets: &[u8]| {
             let mut hasher = SipHasher13::new_with_key(&secret.0);
-            let octets =
-                [&[SITE][..], &1_u64.to_le_bytes(), &[1], &(length as u64).to_le_bytes(), &long];
-            hasher.write(&octets.concat());
-            let expected = SiteId((hasher.finish128().as_u128() >> 64) as u64);
-            assert_eq!(secret.identify_site(&[&[1], &long]), expected, "{length}");
+            octets.chunks(5).for_each(|piece| hasher.write(piece));
+            hasher.finish128().as_u128()
+        };
+        let address = Ipv6Addr::LOCALHOST;
+        for length in [0, 1, 16, 62, 63, 64, 84, 85, 86, 87, 300] {
+            let long: Vec<u8> = (0..=u8::MAX).cycle().skip(9).take(length).collect();
+            let head = [&[SITE][..], &1_u64.to_le_bytes(), &[3], &16_u64.to_le_bytes()].concat();
+            let site = [&head, &address.octets()[..], &(length as u64).to_le_bytes(), &long];
+            let expected = SiteId((hash(&site.concat()) >> 64) as u64);
+            assert_eq!(secret.identify_site(3, address, &long), expected, "{length}");
+            if let Ok(octets) = <[u8; 16]>::try_from(&long[..]) {
+                let addresses = secret.addresses_as_sites(3, address);
+                assert_eq!(addresses.identify(Ipv6Addr::from(octets)), expected);
+            }
+            let kind = IdentityKind::HardwareAddress;
+            let expected = ClientIdentity(hash(&[&[kind as u8], &long[..]].concat()));
+            assert_eq!(secret.identify(kind, &long), expected, "{length}");
         }
     }
 

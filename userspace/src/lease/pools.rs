@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use super::{
     LeaseError,
-    geometry::PoolSpec,
+    geometry::{PoolSpec, last_before},
     key::LinkId,
     pool::{Pool, PoolId, Slot},
     record::Tuple,
@@ -77,8 +77,7 @@ impl Pools {
     /// The pool that has this address.
     pub fn locate(&self, address: Ipv4Addr) -> Option<PoolId> {
         let address = u32::from(address);
-        let after = self.runs.partition_point(|run| run.first <= address);
-        let run = self.runs[..after].last()?;
+        let run = last_before(&self.runs, |run| run.first <= address)?;
         (address <= run.last).then_some(run.pool)
     }
 

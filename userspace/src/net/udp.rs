@@ -15,6 +15,8 @@ use std::{
     },
 };
 
+use arrayvec::ArrayVec;
+
 use super::{
     Disposal, Handler, Port, PortError,
     counters::{Event, NetCounters},
@@ -222,20 +224,20 @@ impl UdpPort {
     /// answers one after the other.
     fn serve<H: Handler<UdpReply>>(&mut self, number: usize, count: usize, handler: &mut H) {
         let Self { id, sockets, listen, incoming, requests, replies, blanks, outbox, .. } = self;
-        let mut burst = [const { None }; BATCH_MAX];
+        let mut burst = ArrayVec::<_, BATCH_MAX>::new();
         let buffers = requests.chunks_exact(DATAGRAM_LENGTH_MAX);
-        for ((at, octets), place) in buffers.take(count).enumerate().zip(&mut burst) {
+        for (at, octets) in buffers.take(count.min(BATCH_MAX)).enumerate() {
             match accept(incoming, at, octets, &sockets[number], listen) {
                 Ok((datagram, source)) => {
-                    *place = Some((handler.read(&datagram), datagram.peer, source));
+                    burst.push((handler.read(&datagram), datagram.peer, source));
                 }
                 Err(event) => self.counters.count(event),
             }
         }
-        for (reading, ..) in burst.iter().flatten() {
+        for (reading, ..) in &burst {
             handler.approach(reading);
         }
-        for &(ref reading, peer, source) in burst.iter().flatten() {
+        for &(ref reading, peer, source) in &burst {
             let Some(buffer) = blanks.pop() else {
                 self.counters.count(Event::NoBlank);
                 continue;

@@ -13,6 +13,7 @@ use std::{
     },
 };
 
+use arrayvec::ArrayVec;
 use xsk_rs::config::{BindFlags, Interface};
 
 use super::{
@@ -177,19 +178,19 @@ impl XdpPort {
     /// Answers the frames of one burst: reads them all, approaches them all, answers one after the other.
     fn serve<H: Handler<XdpReply>>(&mut self, requests: &[Frame], handler: &mut H) {
         let Self { queue, reach: (_, reach), index, id, blanks, outbox, counters, .. } = self;
-        let mut burst = [const { None }; BURST_MAX];
-        for (request, place) in requests.iter().zip(&mut burst) {
+        let mut burst = ArrayVec::<_, BURST_MAX>::new();
+        for request in requests.iter().take(BURST_MAX) {
             let octets = queue.received(request);
-            match accept(octets, reach, *index, handler) {
-                Ok(accepted) => *place = Some(accepted),
+            match accept(octets, reach, *index, handler, &mut burst) {
+                Ok(()) => {}
                 Err(Dropped::Fault(fault)) => counters.count_fault(fault),
                 Err(Dropped::NoSource) => counters.count(Event::NoSourceAddress),
             }
         }
-        for accepted in burst.iter().flatten() {
+        for accepted in &burst {
             handler.approach(&accepted.reading);
         }
-        for accepted in burst.iter().flatten() {
+        for accepted in &burst {
             let Some(mut blank) = blanks.pop() else {
                 counters.count(Event::NoBlank);
                 continue;
@@ -342,18 +343,21 @@ enum Dropped {
     NoSource,
 }
 
-/// Takes a frame apart and has its datagram read.
+/// Takes a frame apart and has its datagram read, into a burst that has room.
 #[inline]
 fn accept<'a, H: Handler<XdpReply>>(
     octets: &'a [u8],
     reach: &Reach,
     interface: u32,
     handler: &H,
-) -> Result<Accepted<'a, H::Reading<'a>>, Dropped> {
+    burst: &mut ArrayVec<Accepted<'a, H::Reading<'a>>, BURST_MAX>,
+) -> Result<(), Dropped> {
     let taken = frame::take_apart(octets, &reach.mac).map_err(Dropped::Fault)?;
     let source = reach.source_for(taken.destination, taken.source).ok_or(Dropped::NoSource)?;
+    let header_length = frame::headroom(&taken);
     let reading = handler.read(&datagram(&taken, interface));
-    Ok(Accepted { octets, header_length: frame::headroom(&taken), source, reading })
+    burst.push(Accepted { octets, header_length, source, reading });
+    Ok(())
 }
 
 impl<'a, T> Accepted<'a, T> {

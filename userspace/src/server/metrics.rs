@@ -210,12 +210,8 @@ mod tests {
         let (one, two) = (Counters::default(), Counters::default());
         one.count(Tally::Datagrams);
         two.add(Tally::Datagrams, 2);
-        two.reply(&Reply {
-            length: 0,
-            port: 0,
-            kind: ReplyKind::Dhcpv4(MessageType::Nak),
-            remarks: Remarks::default().and(Remark::StrangePeer).and(Remark::Moved),
-        });
+        let remarks = Remarks::default().and(Remark::StrangePeer).and(Remark::Moved);
+        two.reply(&Reply::new(0, 0, ReplyKind::Dhcpv4(MessageType::Nak), remarks));
         two.refused(Refusal::PoolExhausted.into());
         let mut snapshot = Snapshot::default();
         snapshot.add_worker(&one);

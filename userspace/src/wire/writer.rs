@@ -32,7 +32,7 @@ impl<'b> Writer<'b> {
 
     /// Octets that still fit: 0 after an overflow.
     pub fn room(&self) -> usize {
-        if self.overflowed { 0 } else { self.buffer.len().saturating_sub(self.length) }
+        self.buffer.len().saturating_sub(self.length)
     }
 
     /// What has been written so far.
@@ -50,21 +50,14 @@ impl<'b> Writer<'b> {
         (!self.overflowed).then_some(self.length)
     }
 
-    /// Forgets everything after the first `length` octets, and an overflow with it.
-    ///
-    /// For an emitter that tries something and can do without it. A `length` beyond what is written
-    /// is ignored.
-    pub fn rewind(&mut self, length: usize) {
-        if length <= self.length {
-            self.length = length;
-            self.overflowed = false;
-        }
-    }
-
     /// Declares that the message does not fit, for limits other than the buffer's: a length field
     /// of 16 bits.
+    #[cold]
     pub fn overflow(&mut self) {
         self.overflowed = true;
+        // Without room nothing more is written, and no write has to ask.
+        let buffer = std::mem::take(&mut self.buffer);
+        self.buffer = buffer.get_mut(..self.length).unwrap_or_default();
     }
 
     /// One octet.
@@ -130,20 +123,18 @@ impl<'b> Writer<'b> {
         self.reserve_slice(N)?.first_chunk_mut()
     }
 
+    /// The next `count` octets, to be filled by the caller. Their content is undefined before.
     #[inline]
-    fn reserve_slice(&mut self, count: usize) -> Option<&mut [u8]> {
-        if self.overflowed {
+    pub fn reserve_slice(&mut self, count: usize) -> Option<&mut [u8]> {
+        let start = self.length;
+        // Below the length of a slice: cannot wrap.
+        let end = start.wrapping_add(count);
+        if self.buffer.get(start..end).is_none() {
+            self.overflow();
             return None;
         }
-        let start = self.length;
-        let place = self.buffer.get_mut(start..).and_then(|rest| rest.get_mut(..count));
-        if place.is_some() {
-            // Below the length of a slice: cannot wrap.
-            self.length = start.wrapping_add(count);
-        } else {
-            self.overflowed = true;
-        }
-        place
+        self.length = end;
+        self.buffer.get_mut(start..end)
     }
 
     #[inline]
@@ -192,19 +183,6 @@ mod tests {
         w.bytes(&[1, 2, 3]);
         w.bytes(&[]);
         assert_eq!(w.finish(), Some(3));
-    }
-
-    #[test]
-    fn a_rewind_takes_back_what_did_not_fit() {
-        let mut buffer = [0; 4];
-        let mut w = Writer::new(&mut buffer);
-        w.u16(0x0102);
-        let before = w.len();
-        w.bytes(&[0; 9]);
-        w.rewind(before);
-        w.u16(0x0304);
-        assert_eq!(w.finish(), Some(4));
-        assert_eq!(buffer, [1, 2, 3, 4]);
     }
 
     #[test]

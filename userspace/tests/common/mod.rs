@@ -150,7 +150,7 @@ impl Server {
         match reply {
             None => Answer::Done,
             Some(reply) => {
-                let octets = &out[..reply.length];
+                let octets = &out[..reply.length()];
                 if reply.kind == ReplyKind::Information {
                     return Answer::Information(octets.to_vec());
                 }

@@ -6,7 +6,7 @@ use zerocopy::FromBytes;
 
 use super::{
     BOOT_REPLY, END, FIXED_LENGTH, MAGIC_COOKIE, MessageType, OPTION_MESSAGE_TYPE,
-    OPTION_PORT_PARAMS, Value, view::Fixed,
+    OPTION_PORT_PARAMS, OPTION_SERVER_ID, Value, view::Fixed,
 };
 use crate::wire::{portparams::PortParams, writer::Writer};
 
@@ -63,7 +63,39 @@ impl Header {
     /// Writes the 236 octets and the magic cookie; options follow.
     #[inline]
     pub fn emit(&self, w: &mut Writer<'_>) {
-        let Some(place) = w.reserve::<FIXED_LENGTH>() else { return };
+        if let Some(place) = w.reserve() {
+            self.write(place);
+        }
+    }
+
+    /// Writes the same, and the first two options of a server's message: its type and the server's
+    /// identifier.
+    #[inline]
+    pub fn emit_reply(&self, w: &mut Writer<'_>, kind: MessageType, server_id: Ipv4Addr) {
+        const OPTIONS_LENGTH: usize = 9;
+        let place = w.reserve::<{ FIXED_LENGTH + OPTIONS_LENGTH }>();
+        let Some((fixed, options)) = place.and_then(|place| place.split_first_chunk_mut()) else {
+            return;
+        };
+        self.write(fixed);
+        if let Some(options) = options.first_chunk_mut::<OPTIONS_LENGTH>() {
+            let [first, second, third, fourth] = server_id.octets();
+            *options = [
+                OPTION_MESSAGE_TYPE,
+                1,
+                kind.number(),
+                OPTION_SERVER_ID,
+                4,
+                first,
+                second,
+                third,
+                fourth,
+            ];
+        }
+    }
+
+    #[inline]
+    fn write(&self, place: &mut [u8; FIXED_LENGTH]) {
         place.fill(0);
         let Ok(fixed) = Fixed::mut_from_bytes(place) else { return };
         fixed.op = self.op;
@@ -85,10 +117,7 @@ impl Header {
 #[inline]
 pub fn put_option(w: &mut Writer<'_>, code: u8, content: &[u8]) {
     match u8::try_from(content.len()) {
-        Ok(length) => {
-            w.array([code, length]);
-            w.bytes(content);
-        }
+        Ok(length) => put_piece(w, code, length, content),
         Err(_) => put_pieces(w, code, &Value::whole(content)),
     }
 }
@@ -99,14 +128,23 @@ pub fn put_value(w: &mut Writer<'_>, code: u8, value: &Value<'_>) {
     if let Some(octets) = value.contiguous()
         && let Ok(length) = u8::try_from(octets.len())
     {
-        w.array([code, length]);
-        w.bytes(octets);
+        put_piece(w, code, length, octets);
     } else {
         put_pieces(w, code, value);
     }
 }
 
+/// A whole option, or one piece: one check for room.
+#[inline]
+fn put_piece(w: &mut Writer<'_>, code: u8, length: u8, content: &[u8]) {
+    if let Some([first, second, place @ ..]) = w.reserve_slice(2 + content.len()) {
+        (*first, *second) = (code, length);
+        place.copy_from_slice(content);
+    }
+}
+
 /// The same for a value in pieces, or too long for one instance.
+#[cold]
 fn put_pieces(w: &mut Writer<'_>, code: u8, value: &Value<'_>) {
     let mut left = value.len();
     let mut open = 0;

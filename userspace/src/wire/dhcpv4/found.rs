@@ -4,73 +4,112 @@ use super::{
     MessageType, OPTION_CLIENT_ID, OPTION_LEASE_TIME, OPTION_MAX_MESSAGE_SIZE, OPTION_MESSAGE_TYPE,
     OPTION_OVERLOAD, OPTION_PARAMETER_REQUEST_LIST, OPTION_PORT_PARAMS, OPTION_REBINDING_TIME,
     OPTION_RELAY_INFORMATION, OPTION_RENEWAL_TIME, OPTION_REQUESTED_ADDRESS, OPTION_SERVER_ID,
-    OPTION_SOFTWIRE_SOURCE,
+    OPTION_SOFTWIRE_SOURCE, options::Field,
 };
-use crate::wire::Malformed;
+/// Places for pieces: a power of two, so that none is out of bounds.
+const PLACES: usize = 16;
 
-/// The options that a server or a client decides by: for each its content, or one piece of it.
-///
-/// It is made, passed and kept by value. No reference to it is handed out while it is being made,
-/// so the compiler keeps its fields apart and never copies it whole: that copy would cost more than
-/// the pass.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Found<'a> {
-    /// DHCP Message Type.
-    pub(super) kind: Option<MessageType>,
-    /// Some option came in several pieces: the pieces below are not the whole.
-    pub(super) split: bool,
-    pub(super) overload: Option<&'a [u8]>,
-    pub(super) requested_address: Option<&'a [u8]>,
-    pub(super) lease_time: Option<&'a [u8]>,
-    pub(super) server_id: Option<&'a [u8]>,
-    pub(super) parameter_request_list: Option<&'a [u8]>,
-    pub(super) max_message_size: Option<&'a [u8]>,
-    pub(super) renewal_time: Option<&'a [u8]>,
-    pub(super) rebinding_time: Option<&'a [u8]>,
-    pub(super) client_id: Option<&'a [u8]>,
-    pub(super) relay_information: Option<&'a [u8]>,
-    pub(super) port_params: Option<&'a [u8]>,
-    pub(super) softwire_source: Option<&'a [u8]>,
+/// The options that a server or a client decides by; each has a place of its own.
+const CODES: [u8; 13] = [
+    OPTION_MESSAGE_TYPE,
+    OPTION_OVERLOAD,
+    OPTION_REQUESTED_ADDRESS,
+    OPTION_LEASE_TIME,
+    OPTION_SERVER_ID,
+    OPTION_PARAMETER_REQUEST_LIST,
+    OPTION_MAX_MESSAGE_SIZE,
+    OPTION_RENEWAL_TIME,
+    OPTION_REBINDING_TIME,
+    OPTION_CLIENT_ID,
+    OPTION_RELAY_INFORMATION,
+    OPTION_PORT_PARAMS,
+    OPTION_SOFTWIRE_SOURCE,
+];
+
+/// The place of every option that nobody asks for.
+const ELSEWHERE: u8 = 15;
+
+/// The place of each code. A table: what a client sends says nothing to a branch predictor.
+#[expect(clippy::as_conversions, clippy::indexing_slicing, reason = "done by the compiler")]
+static PLACE_OF: [u8; 256] = {
+    let mut places = [ELSEWHERE; 256];
+    let mut place = 0;
+    while place < CODES.len() {
+        places[CODES[place] as usize] = place as u8;
+        place += 1;
+    }
+    places
+};
+
+#[inline]
+fn place_of(code: u8) -> u8 {
+    PLACE_OF.get(usize::from(code)).copied().unwrap_or(ELSEWHERE)
 }
 
-impl<'a> Found<'a> {
-    /// Goes over `options` once.
+/// Where the content of an option stands in its message; at 0, where none can be, if it is not there.
+#[derive(Clone, Copy, Debug, Default)]
+struct Piece {
+    start: u16,
+    length: u16,
+}
+
+/// For each option that counts, where it stands in the message.
+///
+/// Places and not slices: a whole burst of messages is read before the first of them is answered, and what is kept of
+/// each is small.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pieces([Piece; PLACES]);
+
+impl Pieces {
+    /// The content of the option `code` in the message that was gone over.
     #[inline]
-    pub(super) fn over(
-        options: &mut impl Iterator<Item = (u8, &'a [u8])>,
-    ) -> Result<Self, Malformed> {
-        let mut found = Self::default();
-        for (code, piece) in options {
-            let earlier = match code {
-                OPTION_MESSAGE_TYPE => {
-                    // One octet cannot come in pieces: a second instance is a mistake.
-                    let kind = message_type(piece).filter(|_| found.kind.is_none());
-                    found.kind = Some(kind.ok_or(Malformed::BadMessageType)?);
-                    None
-                }
-                OPTION_OVERLOAD => found.overload.replace(piece),
-                OPTION_REQUESTED_ADDRESS => found.requested_address.replace(piece),
-                OPTION_LEASE_TIME => found.lease_time.replace(piece),
-                OPTION_SERVER_ID => found.server_id.replace(piece),
-                OPTION_PARAMETER_REQUEST_LIST => found.parameter_request_list.replace(piece),
-                OPTION_MAX_MESSAGE_SIZE => found.max_message_size.replace(piece),
-                OPTION_RENEWAL_TIME => found.renewal_time.replace(piece),
-                OPTION_REBINDING_TIME => found.rebinding_time.replace(piece),
-                OPTION_CLIENT_ID => found.client_id.replace(piece),
-                OPTION_RELAY_INFORMATION => found.relay_information.replace(piece),
-                OPTION_PORT_PARAMS => found.port_params.replace(piece),
-                OPTION_SOFTWIRE_SOURCE => found.softwire_source.replace(piece),
-                _ => None,
-            };
-            found.split |= earlier.is_some();
+    pub(super) fn get<'a>(&self, message: &'a [u8], code: u8) -> Option<&'a [u8]> {
+        let piece = self.0.get(usize::from(place_of(code)) % PLACES)?;
+        if piece.start == 0 {
+            return None;
         }
-        Ok(found)
+        message.get(usize::from(piece.start)..)?.get(..usize::from(piece.length))
+    }
+}
+
+/// What the pass has found.
+pub(super) struct Found {
+    pub(super) pieces: Pieces,
+    /// The field could be read up to its end.
+    pub(super) is_whole: bool,
+    /// Every option that counts stands in one piece in the field `options` of the message.
+    pub(super) is_usual: bool,
+}
+
+impl Found {
+    /// Goes once over the field `options` of `message`, as far as it can be read.
+    #[inline]
+    pub(super) fn over(message: &[u8]) -> Self {
+        let mut pieces = Pieces::default();
+        // Bits of the places of options that came more than once.
+        let mut repeated = 0_u16;
+        let mut field = Field::main(message);
+        while let Some((code, content)) = field.next() {
+            let place = place_of(code);
+            let end = message.len().wrapping_sub(field.left());
+            let start = end.wrapping_sub(content.len());
+            if let Some(piece) = pieces.0.get_mut(usize::from(place) % PLACES) {
+                repeated |= u16::from(piece.start != 0) << (place & 15);
+                // What does not fit is in no usual message.
+                piece.start = u16::try_from(start).unwrap_or(u16::MAX);
+                piece.length = u16::try_from(content.len()).unwrap_or(u16::MAX);
+            }
+        }
+        let is_usual = repeated & !(1 << ELSEWHERE) == 0
+            && pieces.get(message, OPTION_OVERLOAD).is_none()
+            && message.len() <= usize::from(u16::MAX);
+        Found { pieces, is_whole: field.is_exhausted(), is_usual }
     }
 }
 
 /// The content of DHCP Message Type, if it is one (RFC 2132 §9.6).
 #[inline]
-fn message_type(content: &[u8]) -> Option<MessageType> {
+pub(super) fn message_type(content: &[u8]) -> Option<MessageType> {
     match content {
         &[number] => MessageType::from_number(number),
         _ => None,

@@ -52,8 +52,15 @@ impl<'a> Field<'a> {
         Self::new(message.get(SNAME).unwrap_or_default())
     }
 
+    /// Octets that are still to be looked at. After End they are none.
+    #[inline]
+    pub(super) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     /// After the iterator has ended: whether it came to End or the end of the field and not to an
     /// option that runs past it.
+    #[inline]
     pub(super) fn is_exhausted(&self) -> bool {
         self.rest.is_empty()
     }
@@ -138,24 +145,42 @@ impl<'a> Iterator for Options<'a> {
 #[derive(Clone, Debug)]
 pub struct Value<'a> {
     first: &'a [u8],
-    /// What is left of the message behind the first piece; the other pieces are somewhere in it.
-    others: Option<(u8, Options<'a>)>,
+    others: Option<Others<'a>>,
+}
+
+/// Where the other pieces of an option are: behind the first one, somewhere in the message.
+#[derive(Clone, Copy, Debug)]
+struct Others<'a> {
+    code: u8,
+    overload: Overload,
+    message: &'a [u8],
+}
+
+impl<'a> Others<'a> {
+    /// All pieces, the first one too.
+    fn and_first(self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
+        let options = Options::new(self.message, self.overload);
+        options.filter(move |&(seen, _)| seen == self.code).map(|(_, piece)| piece)
+    }
 }
 
 impl<'a> Value<'a> {
     /// A value in one piece.
+    #[inline]
     pub fn whole(octets: &'a [u8]) -> Self {
         Self { first: octets, others: None }
     }
 
-    /// All pieces of an option of `code` among `options`. `None` if there are none.
-    pub(super) fn gather(code: u8, mut options: Options<'a>) -> Option<Self> {
-        let (_, first) = options.find(|&(seen, _)| seen == code)?;
-        let several = options.clone().any(|(seen, _)| seen == code);
-        Some(Self { first, others: several.then_some((code, options)) })
+    /// All pieces of the option `code` in a message. `None` if there are none.
+    pub(super) fn gather(code: u8, message: &'a [u8], overload: Overload) -> Option<Self> {
+        let others = Others { code, overload, message };
+        let mut pieces = others.and_first();
+        let first = pieces.next()?;
+        Some(Self { first, others: pieces.next().map(|_| others) })
     }
 
     /// The number of octets.
+    #[inline]
     pub fn len(&self) -> usize {
         match self.others {
             None => self.first.len(),
@@ -164,19 +189,30 @@ impl<'a> Value<'a> {
     }
 
     /// Whether there are no octets.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The pieces in order. None is longer than 255 octets.
     pub fn pieces(&self) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a> {
-        let others = self.others.clone().into_iter().flat_map(|(code, options)| {
-            options.filter(move |&(seen, _)| seen == code).map(|(_, piece)| piece)
-        });
-        std::iter::once(self.first).chain(others)
+        std::iter::once(self.first).chain(self.others().into_iter().flatten())
+    }
+
+    /// The first piece, which most often is the only one.
+    #[inline]
+    pub fn first(&self) -> &'a [u8] {
+        self.first
+    }
+
+    /// The other pieces, if there are any.
+    #[inline]
+    pub fn others(&self) -> Option<impl Iterator<Item = &'a [u8]> + Clone + use<'a>> {
+        self.others.map(|others| others.and_first().skip(1))
     }
 
     /// The octets, if they are in one piece.
+    #[inline]
     pub fn contiguous(&self) -> Option<&'a [u8]> {
         self.others.is_none().then_some(self.first)
     }

@@ -9,11 +9,11 @@ use zerocopy::{
 
 use super::{
     BOOT_REPLY, BOOT_REQUEST, FIXED_LENGTH, HARDWARE_LENGTH_MAX, MAGIC_COOKIE, MessageType,
-    OPTION_CLIENT_ID, OPTION_LEASE_TIME, OPTION_MAX_MESSAGE_SIZE, OPTION_OVERLOAD,
-    OPTION_PARAMETER_REQUEST_LIST, OPTION_PORT_PARAMS, OPTION_REBINDING_TIME,
+    OPTION_CLIENT_ID, OPTION_LEASE_TIME, OPTION_MAX_MESSAGE_SIZE, OPTION_MESSAGE_TYPE,
+    OPTION_OVERLOAD, OPTION_PARAMETER_REQUEST_LIST, OPTION_PORT_PARAMS, OPTION_REBINDING_TIME,
     OPTION_RELAY_INFORMATION, OPTION_RENEWAL_TIME, OPTION_REQUESTED_ADDRESS, OPTION_SERVER_ID,
     OPTION_SOFTWIRE_SOURCE, Options, Value,
-    found::Found,
+    found::{Found, Pieces, message_type},
     options::{Field, Overload},
 };
 use crate::wire::{Malformed, portparams::PortParams};
@@ -40,6 +40,9 @@ pub(super) struct Fixed {
 }
 
 const _: () = assert!(size_of::<Fixed>() == FIXED_LENGTH);
+
+/// Octets of an option that is one address.
+const ADDRESS_LENGTH: usize = 4;
 
 /// Option 159, as a client may send it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,9 +73,9 @@ pub struct View<'a> {
     kind: MessageType,
     overload: Overload,
     overload_ignored: bool,
-    requested_address: Option<Ipv4Addr>,
-    server_id: Option<Ipv4Addr>,
-    found: Found<'a>,
+    /// Every option is in one piece, and `pieces` says where. If not, they are put together when asked for.
+    is_usual: bool,
+    pieces: Pieces,
 }
 
 impl<'a> View<'a> {
@@ -88,10 +91,10 @@ impl<'a> View<'a> {
         Self::parse(message, BOOT_REPLY)
     }
 
-    #[inline]
+    #[expect(clippy::inline_always, reason = "a view that is returned is copied, which costs more")]
+    #[inline(always)]
     fn parse(message: &'a [u8], op: u8) -> Result<Self, Malformed> {
-        let (fixed, options) =
-            Fixed::ref_from_prefix(message).map_err(|_| Malformed::Dhcpv4Short)?;
+        let (fixed, _) = Fixed::ref_from_prefix(message).map_err(|_| Malformed::Dhcpv4Short)?;
         if fixed.op != op {
             return Err(Malformed::BadOp);
         }
@@ -101,22 +104,23 @@ impl<'a> View<'a> {
         if fixed.cookie != MAGIC_COOKIE {
             return Err(Malformed::BadCookie);
         }
-        let mut field = Field::new(options);
-        let found = Found::over(&mut field)?;
-        if !field.is_exhausted() {
-            return Err(Malformed::OptionOverrun);
-        }
-        if found.split || found.overload.is_some() {
+        let Found { pieces, is_whole, is_usual } = Found::over(message);
+        if !is_usual {
             return Self::parse_rare(fixed, message);
         }
-        let kind = found.kind.ok_or(Malformed::NoMessageType)?;
-        let address = |piece: &'a [u8]| match piece.as_array() {
-            Some(octets) => Ok(Ipv4Addr::from_octets(*octets)),
-            None => Err(Malformed::BadOptionLength),
-        };
-        let requested_address = found.requested_address.map(address).transpose()?;
-        let server_id = found.server_id.map(address).transpose()?;
-        if found.client_id.is_some_and(<[u8]>::is_empty) {
+        let kind = pieces.get(message, OPTION_MESSAGE_TYPE).map(message_type);
+        if kind == Some(None) {
+            return Err(Malformed::BadMessageType);
+        }
+        if !is_whole {
+            return Err(Malformed::OptionOverrun);
+        }
+        let kind = kind.flatten().ok_or(Malformed::NoMessageType)?;
+        let length = |code| pieces.get(message, code).map(<[u8]>::len);
+        if length(OPTION_REQUESTED_ADDRESS).is_some_and(|length| length != ADDRESS_LENGTH)
+            || length(OPTION_SERVER_ID).is_some_and(|length| length != ADDRESS_LENGTH)
+            || length(OPTION_CLIENT_ID) == Some(0)
+        {
             return Err(Malformed::BadOptionLength);
         }
         Ok(Self {
@@ -125,9 +129,8 @@ impl<'a> View<'a> {
             kind,
             overload: Overload::default(),
             overload_ignored: false,
-            requested_address,
-            server_id,
-            found,
+            is_usual: true,
+            pieces,
         })
     }
 
@@ -148,19 +151,22 @@ impl<'a> View<'a> {
             _ => (Overload::default(), true),
         };
         let mut options = Options::new(message, overload);
-        let found = Found::over(&mut options)?;
+        let mut kind = None;
+        for (_, content) in options.by_ref().filter(|&(code, _)| code == OPTION_MESSAGE_TYPE) {
+            // One octet cannot come in pieces: a second instance is a mistake.
+            let only = message_type(content).filter(|_| kind.is_none());
+            kind = Some(only.ok_or(Malformed::BadMessageType)?);
+        }
         if !options.is_exhausted() {
             return Err(Malformed::OptionOverrun);
         }
-        let kind = found.kind.ok_or(Malformed::NoMessageType)?;
-        let value = |code| Value::gather(code, Options::new(message, overload));
-        let address = |value: Value<'a>| match value.to_array() {
-            Some(octets) => Ok(Ipv4Addr::from_octets(octets)),
-            None => Err(Malformed::BadOptionLength),
-        };
-        let requested_address = value(OPTION_REQUESTED_ADDRESS).map(address).transpose()?;
-        let server_id = value(OPTION_SERVER_ID).map(address).transpose()?;
-        if value(OPTION_CLIENT_ID).is_some_and(|value| value.is_empty()) {
+        let kind = kind.ok_or(Malformed::NoMessageType)?;
+        let value = |code| Value::gather(code, message, overload);
+        let length = |code| value(code).map(|value| value.len());
+        if length(OPTION_REQUESTED_ADDRESS).is_some_and(|length| length != ADDRESS_LENGTH)
+            || length(OPTION_SERVER_ID).is_some_and(|length| length != ADDRESS_LENGTH)
+            || length(OPTION_CLIENT_ID) == Some(0)
+        {
             return Err(Malformed::BadOptionLength);
         }
         Ok(Self {
@@ -169,23 +175,32 @@ impl<'a> View<'a> {
             kind,
             overload,
             overload_ignored,
-            requested_address,
-            server_id,
-            found,
+            is_usual: false,
+            pieces: Pieces::default(),
         })
+    }
+
+    /// An option in one piece. Only of a usual message.
+    #[inline]
+    fn piece(&self, code: u8) -> Option<&'a [u8]> {
+        self.pieces.get(self.message, code)
     }
 
     /// The value of a remembered option.
     #[inline]
-    fn value(&self, code: u8, piece: Option<&'a [u8]>) -> Option<Value<'a>> {
-        if self.found.split { self.option(code) } else { piece.map(Value::whole) }
+    fn value(&self, code: u8) -> Option<Value<'a>> {
+        if self.is_usual { self.piece(code).map(Value::whole) } else { self.option(code) }
     }
 
     /// A remembered option of `N` octets, without making a [`Value`] of it where it is in one
     /// piece.
     #[inline]
-    fn array<const N: usize>(&self, code: u8, piece: Option<&'a [u8]>) -> Option<[u8; N]> {
-        if self.found.split { self.array_of_pieces(code) } else { piece?.as_array().copied() }
+    fn array<const N: usize>(&self, code: u8) -> Option<[u8; N]> {
+        if self.is_usual {
+            self.piece(code)?.as_array().copied()
+        } else {
+            self.array_of_pieces(code)
+        }
     }
 
     #[cold]
@@ -195,11 +210,12 @@ impl<'a> View<'a> {
 
     /// A remembered option of four octets.
     #[inline]
-    fn four_octets(&self, code: u8, piece: Option<&'a [u8]>) -> Option<u32> {
-        self.array(code, piece).map(u32::from_be_bytes)
+    fn four_octets(&self, code: u8) -> Option<u32> {
+        self.array(code).map(u32::from_be_bytes)
     }
 
     /// DHCP Message Type (53).
+    #[inline]
     pub fn kind(&self) -> MessageType {
         self.kind
     }
@@ -261,83 +277,94 @@ impl<'a> View<'a> {
     }
 
     /// Requested IP Address (50).
+    #[inline]
     pub fn requested_address(&self) -> Option<Ipv4Addr> {
-        self.requested_address
+        self.array(OPTION_REQUESTED_ADDRESS).map(Ipv4Addr::from_octets)
     }
 
     /// IP Address Lease Time (51), in seconds; 0xffffffff is for ever.
+    #[inline]
     pub fn lease_seconds(&self) -> Option<u32> {
-        self.four_octets(OPTION_LEASE_TIME, self.found.lease_time)
+        self.four_octets(OPTION_LEASE_TIME)
     }
 
     /// Server Identifier (54).
+    #[inline]
     pub fn server_id(&self) -> Option<Ipv4Addr> {
-        self.server_id
+        self.array(OPTION_SERVER_ID).map(Ipv4Addr::from_octets)
     }
 
     /// Renewal Time, T1 (58), in seconds.
     pub fn renewal_seconds(&self) -> Option<u32> {
-        self.four_octets(OPTION_RENEWAL_TIME, self.found.renewal_time)
+        self.four_octets(OPTION_RENEWAL_TIME)
     }
 
     /// Rebinding Time, T2 (59), in seconds.
     pub fn rebinding_seconds(&self) -> Option<u32> {
-        self.four_octets(OPTION_REBINDING_TIME, self.found.rebinding_time)
+        self.four_octets(OPTION_REBINDING_TIME)
     }
 
     /// Maximum DHCP Message Size (57) as it was sent, below the legal minimum of 576 too.
+    #[inline]
     pub fn max_message_size(&self) -> Option<u16> {
-        let octets = self.array(OPTION_MAX_MESSAGE_SIZE, self.found.max_message_size);
+        let octets = self.array(OPTION_MAX_MESSAGE_SIZE);
         octets.map(u16::from_be_bytes)
     }
 
     /// Client Identifier (61), not empty.
+    #[inline]
     pub fn client_identifier(&self) -> Option<Value<'a>> {
-        self.value(OPTION_CLIENT_ID, self.found.client_id)
+        self.value(OPTION_CLIENT_ID)
     }
 
     /// Parameter Request List (55), not empty.
+    #[inline]
     pub fn parameter_request_list(&self) -> Option<Value<'a>> {
-        self.value(OPTION_PARAMETER_REQUEST_LIST, self.found.parameter_request_list)
-            .filter(|list| !list.is_empty())
+        self.value(OPTION_PARAMETER_REQUEST_LIST).filter(|list| !list.is_empty())
     }
 
     /// Whether the client asks for the option `code`.
+    #[inline]
     pub fn requests(&self, code: u8) -> bool {
-        if self.found.split {
-            self.option(OPTION_PARAMETER_REQUEST_LIST).is_some_and(|list| list.contains(code))
+        if self.is_usual {
+            self.piece(OPTION_PARAMETER_REQUEST_LIST).is_some_and(|list| list.contains(&code))
         } else {
-            self.found.parameter_request_list.is_some_and(|list| list.contains(&code))
+            self.option(OPTION_PARAMETER_REQUEST_LIST).is_some_and(|list| list.contains(code))
         }
     }
 
     /// Option 159 (RFC 7618 §9).
+    #[inline]
     pub fn port_params(&self) -> PortParamsField {
-        let piece = self.found.port_params;
-        match (piece, self.array(OPTION_PORT_PARAMS, piece).and_then(PortParams::decode)) {
-            (None, _) => PortParamsField::Absent,
-            (Some(_), Some(params)) => PortParamsField::Present(params),
-            (Some(_), None) => PortParamsField::Invalid,
+        let octets = if self.is_usual {
+            self.piece(OPTION_PORT_PARAMS).map(|piece| piece.as_array().copied())
+        } else {
+            self.option(OPTION_PORT_PARAMS).map(|value| value.to_array())
+        };
+        match octets.map(|octets| octets.and_then(PortParams::decode)) {
+            None => PortParamsField::Absent,
+            Some(Some(params)) => PortParamsField::Present(params),
+            Some(None) => PortParamsField::Invalid,
         }
     }
 
     /// The softwire's IPv6 source address (109); none if it is not 16 octets (RFC 8539 §6.2).
     pub fn softwire_source(&self) -> Option<Ipv6Addr> {
-        let octets = self.array(OPTION_SOFTWIRE_SOURCE, self.found.softwire_source);
+        let octets = self.array(OPTION_SOFTWIRE_SOURCE);
         octets.map(Ipv6Addr::from_octets)
     }
 
     /// Relay Agent Information (82), if it has room for a sub-option (RFC 3046 §2.0).
+    #[inline]
     pub fn relay_agent_information(&self) -> Option<Value<'a>> {
-        self.value(OPTION_RELAY_INFORMATION, self.found.relay_information)
-            .filter(|value| value.len() >= 2)
+        self.value(OPTION_RELAY_INFORMATION).filter(|value| value.len() >= 2)
     }
 
     /// Any option but Pad, End and Option Overload. Goes over all of them again: for what is needed
     /// rarely.
     #[cold]
     pub fn option(&self, code: u8) -> Option<Value<'a>> {
-        Value::gather(code, self.options())
+        Value::gather(code, self.message, self.overload)
     }
 
     /// All pieces of all options, in the order in which RFC 3396 §5 puts them together.

@@ -50,10 +50,13 @@ impl Envelope {
 /// Opens an option whose length is not known yet, inside the one whose length is open at `outside`.
 #[inline]
 fn open(w: &mut Writer<'_>, code: u16, outside: Option<usize>) -> usize {
-    w.u16(code);
-    let at = w.len();
+    let [high, low] = code.to_be_bytes();
+    let at = w.len().wrapping_add(size_of::<u16>());
     match u16::try_from(outside.map_or(0, |outside| at.saturating_sub(outside))) {
-        Ok(back) => w.u16(back),
+        Ok(back) => {
+            let [far, near] = back.to_be_bytes();
+            w.array([high, low, far, near]);
+        }
         Err(_) => w.overflow(),
     }
     at
@@ -88,7 +91,7 @@ pub fn begin_response_with(
     beside: impl FnOnce(&mut Writer<'_>),
 ) -> Envelope {
     // req-S9 (RFC 7341 §11): what came in Relay-forwards goes back in as many Relay-replies.
-    let outside = put_relay_replies(w, relays);
+    let outside = if relays.is_empty() { None } else { put_relay_replies(w, relays) };
     // req-S3 (RFC 7341 §6.4): whatever the flags of the query, those of the response are 0.
     w.array([DHCPV4_RESPONSE, 0, 0, 0]);
     beside(w);
@@ -119,7 +122,6 @@ pub fn begin_information_request(
 }
 
 /// A Relay-reply for each Relay-forward; the last length that is open then.
-#[inline]
 fn put_relay_replies(w: &mut Writer<'_>, relays: Relays<'_>) -> Option<usize> {
     let mut outside = None;
     for relay in relays {

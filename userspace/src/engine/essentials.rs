@@ -1,0 +1,246 @@
+//! The options that a reply bears whether they are asked for or not.
+
+use std::net::Ipv6Addr;
+
+use crate::wire::{
+    dhcpv4::{
+        self, OPTION_CLIENT_ID, OPTION_LEASE_TIME, OPTION_MESSAGE, OPTION_PORT_PARAMS,
+        OPTION_REBINDING_TIME, OPTION_RENEWAL_TIME, OPTION_SOFTWIRE_SOURCE, PAD, Value,
+    },
+    portparams::PortParams,
+    writer::Writer,
+};
+
+/// Their codes, in the order in which they go if the client does not ask for them. The place in it is an essential's
+/// number.
+const CODES: [u8; NUMBERS_MAX] = [
+    OPTION_LEASE_TIME,
+    OPTION_RENEWAL_TIME,
+    OPTION_REBINDING_TIME,
+    OPTION_MESSAGE,
+    OPTION_CLIENT_ID,
+    OPTION_SOFTWIRE_SOURCE,
+    OPTION_PORT_PARAMS,
+    PAD,
+];
+
+/// The number that every other option has. There is never such an essential.
+const NONE: u8 = 7;
+
+/// More than any number: a power of two, so that no number is out of bounds.
+const NUMBERS_MAX: usize = 8;
+
+/// The number of each code.
+static NUMBERS: [u8; 256] = {
+    let mut numbers = [NONE; 256];
+    let mut number = 0;
+    while number < NONE {
+        numbers[CODES[number as usize] as usize] = number;
+        number += 1;
+    }
+    numbers
+};
+
+/// Octets of an option of four octets, code and length included.
+const FOUR_LENGTH: usize = 6;
+
+/// Numbers of the essentials that are four octets long: a bit each.
+const FOURS: u32 = 0b100_0111;
+
+/// Octets of an option with `content` octets of content, code and length included; it is split after every 255 of them.
+#[inline]
+pub(super) fn option_length(content: usize) -> usize {
+    const HEADER: usize = 2;
+    let pieces = if content <= 255 { 1 } else { content.div_ceil(255) };
+    content + HEADER * pieces
+}
+
+/// What a reply says whether it is asked for or not.
+#[derive(Debug)]
+pub(super) struct Essentials<'a> {
+    /// By their numbers.
+    fours: [[u8; 4]; NUMBERS_MAX],
+    message: &'static str,
+    client_identifier: Option<Value<'a>>,
+    softwire: Ipv6Addr,
+    /// Numbers of those that there are: a bit each.
+    present: u32,
+}
+
+impl<'a> Essentials<'a> {
+    /// The client's identifier goes back, if it has sent one. The rest is added where it will stay.
+    #[inline]
+    pub(super) fn new(client_identifier: Option<Value<'a>>) -> Self {
+        Self {
+            fours: [[0; 4]; NUMBERS_MAX],
+            message: "",
+            present: u32::from(client_identifier.is_some()) << 4,
+            client_identifier,
+            softwire: Ipv6Addr::UNSPECIFIED,
+        }
+    }
+
+    /// Adds a text that says why there is no lease.
+    pub(super) fn set_message(&mut self, message: &'static str) {
+        self.message = message;
+        self.present |= 1 << 3;
+    }
+
+    /// Adds the times of a lease, in seconds.
+    #[inline]
+    pub(super) fn set_times(&mut self, lease: u32, renewal_and_rebinding: Option<(u32, u32)>) {
+        self.fours[0] = lease.to_be_bytes();
+        self.present |= 1;
+        if let Some((renewal, rebinding)) = renewal_and_rebinding {
+            self.fours[1] = renewal.to_be_bytes();
+            self.fours[2] = rebinding.to_be_bytes();
+            self.present |= 0b110;
+        }
+    }
+
+    /// Adds the other end of the lease's softwire.
+    #[inline]
+    pub(super) fn set_softwire(&mut self, address: Ipv6Addr) {
+        self.softwire = address;
+        self.present |= 1 << 5;
+    }
+
+    /// Adds the port set of a shared address.
+    #[inline]
+    pub(super) fn set_port_params(&mut self, params: PortParams) {
+        self.fours[6] = params.encode();
+        self.present |= 1 << 6;
+    }
+
+    /// Octets that they take.
+    #[inline]
+    pub(super) fn length(&self) -> usize {
+        let fours = (self.present & FOURS).count_ones() as usize * FOUR_LENGTH;
+        let identifier = self.client_identifier.as_ref().map(|value| option_length(value.len()));
+        let others =
+            if self.present >> 5 & 1 == 1 { option_length(size_of::<Ipv6Addr>()) } else { 0 }
+                + if self.present >> 3 & 1 == 1 { option_length(self.message.len()) } else { 0 };
+        fours + identifier.unwrap_or(0) + others
+    }
+
+    /// Begins to write them.
+    #[inline]
+    pub(super) fn pour(&self) -> Pouring<'_, 'a> {
+        Pouring { essentials: self, left: self.present, fours: [0; _], length: 0 }
+    }
+
+    /// Writes one that is not four octets long.
+    fn put(&self, w: &mut Writer<'_>, number: u32) {
+        match (number, &self.client_identifier) {
+            (3, _) => dhcpv4::put_option(w, OPTION_MESSAGE, self.message.as_bytes()),
+            (4, Some(value)) => dhcpv4::put_value(w, OPTION_CLIENT_ID, value),
+            (5, _) => dhcpv4::put_option(w, OPTION_SOFTWIRE_SOURCE, &self.softwire.octets()),
+            _ => {}
+        }
+    }
+}
+
+/// Octets of the options of four octets that can stand one behind the other; there are never more.
+const ROOM: usize = 32;
+
+/// Essentials that are being written, each once. Those of four octets are gathered, and written together.
+pub(super) struct Pouring<'e, 'a> {
+    essentials: &'e Essentials<'a>,
+    /// Numbers of those that are still to be written.
+    left: u32,
+    fours: [u8; ROOM + FOUR_LENGTH],
+    length: usize,
+}
+
+impl Pouring<'_, '_> {
+    /// Writes the option `code`. False if it is none of these, or there is none, or it has been written.
+    #[expect(clippy::inline_always, reason = "a call for each code would cost more than this")]
+    #[inline(always)]
+    pub(super) fn put(&mut self, w: &mut Writer<'_>, code: u8) -> bool {
+        let number = u32::from(NUMBERS[usize::from(code)]);
+        if self.left >> number & 1 == 0 {
+            return false;
+        }
+        self.left &= !(1 << number);
+        if FOURS >> number & 1 == 1 {
+            let [first, second, third, fourth] =
+                self.essentials.fours[number as usize % NUMBERS_MAX];
+            let at = self.length % ROOM;
+            self.fours[at..at + FOUR_LENGTH]
+                .copy_from_slice(&[code, 4, first, second, third, fourth]);
+            self.length += FOUR_LENGTH;
+        } else {
+            self.put_other(w, number);
+        }
+        true
+    }
+
+    #[inline(never)]
+    fn put_other(&mut self, w: &mut Writer<'_>, number: u32) {
+        self.flush(w);
+        self.essentials.put(w, number);
+    }
+
+    /// Writes what has been gathered: before anything else is written.
+    #[inline]
+    pub(super) fn flush(&mut self, w: &mut Writer<'_>) {
+        if self.length > 0 {
+            w.bytes(self.fours.get(..self.length).unwrap_or_default());
+            self.length = 0;
+        }
+    }
+
+    /// Writes all that are left.
+    #[inline]
+    pub(super) fn finish(mut self, w: &mut Writer<'_>) {
+        while self.left != 0 {
+            self.put(w, CODES[self.left.trailing_zeros() as usize % NUMBERS_MAX]);
+        }
+        self.flush(w);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_written_once_in_the_order_asked_for_and_then_in_its_own() {
+        let identifier = Value::whole(&[9, 9, 9]);
+        let params = PortParams { offset: 6, psid_length: 8, psid: 0x34 };
+        let mut essentials = Essentials::new(Some(identifier));
+        essentials.set_times(3600, Some((1800, 3150)));
+        essentials.set_softwire(Ipv6Addr::LOCALHOST);
+        essentials.set_port_params(params);
+        let mut buffer = [0; 64];
+        let mut w = Writer::new(&mut buffer);
+        let mut pouring = essentials.pour();
+        let asked =
+            [(59, true), (61, true), (61, false), (51, true), (1, false), (7, false), (59, false)];
+        for (code, is_written) in asked {
+            assert_eq!(pouring.put(&mut w, code), is_written, "{code}");
+        }
+        pouring.finish(&mut w);
+        let expected = [
+            &[59, 4, 0, 0, 12, 78, 61, 3, 9, 9, 9, 51, 4, 0, 0, 14, 16, 58, 4, 0, 0, 7, 8][..],
+            &[109, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 159, 4, 6, 8, 0x34, 0],
+        ];
+        assert_eq!(w.written(), expected.concat());
+        assert_eq!(w.len(), essentials.length());
+    }
+
+    #[test]
+    fn lengths_count_every_piece() {
+        for (content, expected) in [(0, 2), (1, 3), (255, 257), (256, 260), (510, 514), (511, 517)]
+        {
+            assert_eq!(option_length(content), expected);
+        }
+        let mut refusal = Essentials::new(None);
+        refusal.set_message("no");
+        assert_eq!(refusal.length(), 4);
+        let mut buffer = [0; 9];
+        let mut w = Writer::new(&mut buffer);
+        refusal.pour().finish(&mut w);
+        assert_eq!(w.written(), [56, 2, b'n', b'o']);
+    }
+}
