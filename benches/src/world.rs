@@ -308,7 +308,10 @@ fn answer_burst(
         let payload = message.get(..length).unwrap_or_default();
         let datagram =
             Datagram { peer: SOURCE, peer_port: 546, local: SOURCE, interface: 1, payload };
-        readings.push(world.engine.read(&datagram));
+        readings.push(Reading::default());
+        if let Some(reading) = readings.last_mut() {
+            world.engine.read_into(&datagram, reading);
+        }
     }
     for reading in &readings {
         world.engine.approach(reading);

@@ -130,8 +130,8 @@ impl Fixed {
 impl<R> Handler<R> for Fixed {
     type Reading<'a> = Datagram<'a>;
 
-    fn read<'a>(&self, datagram: &Datagram<'a>) -> Datagram<'a> {
-        *datagram
+    fn read<'a>(&self, datagram: &Datagram<'a>, reading: &mut Datagram<'a>) {
+        *reading = *datagram;
     }
 
     fn approach(&self, _datagram: &Datagram<'_>) {}

@@ -30,8 +30,8 @@ pub struct Mirror {
 impl<R> Handler<R> for Mirror {
     type Reading<'a> = Datagram<'a>;
 
-    fn read<'a>(&self, datagram: &Datagram<'a>) -> Datagram<'a> {
-        *datagram
+    fn read<'a>(&self, datagram: &Datagram<'a>, reading: &mut Datagram<'a>) {
+        *reading = *datagram;
     }
 
     fn approach(&self, _datagram: &Datagram<'_>) {}

@@ -69,8 +69,8 @@ impl<R> Mirror<R> {
 impl<R> Handler<R> for Mirror<R> {
     type Reading<'a> = Datagram<'a>;
 
-    fn read<'a>(&self, datagram: &Datagram<'a>) -> Datagram<'a> {
-        *datagram
+    fn read<'a>(&self, datagram: &Datagram<'a>, reading: &mut Datagram<'a>) {
+        *reading = *datagram;
     }
 
     fn approach(&self, _datagram: &Datagram<'_>) {}

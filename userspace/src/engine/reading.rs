@@ -17,7 +17,7 @@ use crate::{
     wire::{
         datagram::Datagram,
         dhcpv4::{MessageType, PortParamsField, View},
-        dhcpv6::{self, InformationRequest, Request},
+        dhcpv6::{self, InformationRequest, OptionRequest, Relays, Request},
     },
 };
 
@@ -53,6 +53,33 @@ pub(super) struct Query<'a> {
     pub client: Result<Identified, Refusal>,
 }
 
+impl Query<'_> {
+    /// No query, to read one into.
+    const BLANK: Query<'static> = Query {
+        envelope: dhcpv6::Query {
+            unicast: false,
+            requested: OptionRequest::NONE,
+            relays: Relays::NONE,
+            message: &[],
+        },
+        message: View::BLANK,
+        link: LinkId(0),
+        source: Ipv6Addr::UNSPECIFIED,
+        site: SiteId::UNKNOWN,
+        remarks: Remarks::NONE,
+        client: Err(Refusal::NoClientId),
+    };
+}
+
+impl Default for Reading<'_> {
+    /// Of no datagram: nothing is answered.
+    #[inline]
+    fn default() -> Self {
+        let content = Err(Reason::Refused(Refusal::BadSource));
+        Reading { datagram: Datagram::default(), content }
+    }
+}
+
 impl Reading<'_> {
     /// Whether its client only begins: a DISCOVER, which it sends again if nobody answers (RFC 2131 §4.1).
     #[inline]
@@ -64,9 +91,20 @@ impl Reading<'_> {
 
 impl Engine {
     /// Reads a datagram, and asks for the memory by which its client is found.
-    #[inline]
     pub fn read<'a>(&self, datagram: &Datagram<'a>) -> Reading<'a> {
-        Reading { datagram: *datagram, content: self.content(datagram) }
+        let mut reading = Reading::default();
+        self.read_into(datagram, &mut reading);
+        reading
+    }
+
+    /// The same, into the place where the reading stays: one that is handed from one to the next is copied right after
+    /// it was written, for which a processor has to wait.
+    #[inline]
+    pub fn read_into<'a>(&self, datagram: &Datagram<'a>, reading: &mut Reading<'a>) {
+        reading.datagram = *datagram;
+        if let Err(reason) = self.read_content(datagram, &mut reading.content) {
+            reading.content = Err(reason);
+        }
     }
 
     /// Asks for the memory that the answer will be made of, as far as what was [read](Self::read) says.
@@ -84,45 +122,59 @@ impl Engine {
     }
 
     #[inline]
-    fn content<'a>(&self, datagram: &Datagram<'a>) -> Result<Content<'a>, Reason> {
+    fn read_content<'a>(
+        &self,
+        datagram: &Datagram<'a>,
+        content: &mut Result<Content<'a>, Reason>,
+    ) -> Result<(), Reason> {
         if datagram.peer_port == 0 || datagram.peer.is_unspecified() {
             return Err(Refusal::BadSource.into());
         }
-        match Request::parse(datagram.payload)? {
-            Request::Query(envelope) => self.query(datagram, envelope),
-            Request::Information(request) => Ok(Content::Information(request)),
+        let envelope = match Request::parse(datagram.payload)? {
+            Request::Query(envelope) => envelope,
+            Request::Information(request) => {
+                *content = Ok(Content::Information(request));
+                return Ok(());
+            }
+        };
+        *content = Ok(Content::Query(Query::BLANK));
+        match content {
+            Ok(Content::Query(query)) => self.read_query(datagram, envelope, query),
+            _ => Ok(()),
         }
     }
 
     #[inline]
-    fn query<'a>(
+    fn read_query<'a>(
         &self,
         datagram: &Datagram<'a>,
         envelope: dhcpv6::Query<'a>,
-    ) -> Result<Content<'a>, Reason> {
-        let message = View::parse_request(envelope.message)?;
+        query: &mut Query<'a>,
+    ) -> Result<(), Reason> {
+        query.envelope = envelope;
+        let message = &mut query.message;
+        message.read_request(envelope.message)?;
         let path = envelope.relays.path();
         let attachment = attachment(datagram, &path);
         let link = self.chooser.choose(&attachment).ok_or(Refusal::NoAttachment)?;
-        let remarks = Remarks::default()
+        query.link = link;
+        query.source = attachment.source;
+        query.remarks = Remarks::NONE
             .and_if(path.has_strange_peer, Remark::StrangePeer)
             .and_if(message.overload_ignored(), Remark::BadOverload);
-        // An OFFER leaves no record that would name the site.
-        let site = if self.counts_sites || message.kind() != MessageType::Discover {
-            self.sites.identify(&attachment)
-        } else {
-            SiteId::UNKNOWN
-        };
-        let client = identify(&self.secret, &message);
+        if self.counts_sites || message.kind() != MessageType::Discover {
+            // An OFFER leaves no record that would name the site.
+            query.site = self.sites.identify(&attachment);
+        }
         if let Some(address) = message.requested_address()
             && let PortParamsField::Present(params) = message.port_params()
         {
             self.leases.pools().approach(tuple(address, params));
         }
-        if let Ok(client) = client {
+        query.client = identify(&self.secret, message);
+        if let Ok(client) = query.client {
             self.leases.approach(client.identity.on(link));
         }
-        let source = attachment.source;
-        Ok(Content::Query(Query { envelope, message, link, source, site, remarks, client }))
+        Ok(())
     }
 }

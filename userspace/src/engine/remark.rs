@@ -42,6 +42,9 @@ pub struct Remarks(u8);
 const _: () = assert!(Remark::ALL.len() <= 8);
 
 impl Remarks {
+    /// None.
+    pub const NONE: Remarks = Remarks(0);
+
     /// These and `remark`.
     #[must_use]
     pub const fn and(self, remark: Remark) -> Remarks {

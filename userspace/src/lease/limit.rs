@@ -35,6 +35,9 @@ impl Client<'_> {
     ///
     /// Whose lease runs already is counted and not refused.
     pub(super) fn admit(&mut self, link: LinkId, now: Now) -> Option<Admission> {
+        if self.sites().is_none() {
+            return Some(Admission { site: 0, from: Stake::Nothing });
+        }
         if let Some(place) = self.place {
             // A lease that is over counts no more for its own client, swept or not.
             let is_active = self.shard.entry(place).is_active(now);

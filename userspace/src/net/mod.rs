@@ -54,10 +54,11 @@ pub enum Disposal {
 /// way while others are worked on. `R` is the port's token of a reply that waits.
 pub trait Handler<R> {
     /// A datagram that has been read. It borrows the octets, which stay where they are until the burst is over.
-    type Reading<'a>;
+    type Reading<'a>: Default;
 
-    /// Reads a datagram, and asks for the memory by which its answer will be found.
-    fn read<'a>(&self, datagram: &Datagram<'a>) -> Self::Reading<'a>;
+    /// Reads a datagram into the place where its reading stays, and asks for the memory by which its answer will be
+    /// found.
+    fn read<'a>(&self, datagram: &Datagram<'a>, reading: &mut Self::Reading<'a>);
 
     /// Asks for the memory that the answer will be made of. A hint: what is not approached is answered all the same.
     fn approach(&self, reading: &Self::Reading<'_>);

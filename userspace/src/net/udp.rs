@@ -229,7 +229,10 @@ impl UdpPort {
         for (at, octets) in buffers.take(count.min(BATCH_MAX)).enumerate() {
             match accept(incoming, at, octets, &sockets[number], listen) {
                 Ok((datagram, source)) => {
-                    burst.push((handler.read(&datagram), datagram.peer, source));
+                    burst.push((H::Reading::default(), datagram.peer, source));
+                    if let Some((reading, ..)) = burst.last_mut() {
+                        handler.read(&datagram, reading);
+                    }
                 }
                 Err(event) => self.counters.count(event),
             }

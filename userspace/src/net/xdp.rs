@@ -355,8 +355,10 @@ fn accept<'a, H: Handler<XdpReply>>(
     let taken = frame::take_apart(octets, &reach.mac).map_err(Dropped::Fault)?;
     let source = reach.source_for(taken.destination, taken.source).ok_or(Dropped::NoSource)?;
     let header_length = frame::headroom(&taken);
-    let reading = handler.read(&datagram(&taken, interface));
-    burst.push(Accepted { octets, header_length, source, reading });
+    burst.push(Accepted { octets, header_length, source, reading: Default::default() });
+    if let Some(accepted) = burst.last_mut() {
+        handler.read(&datagram(&taken, interface), &mut accepted.reading);
+    }
     Ok(())
 }
 

@@ -124,8 +124,9 @@ impl<R> Desk<R> {
 impl<R> Handler<R> for Desk<R> {
     type Reading<'a> = Reading<'a>;
 
-    fn read<'a>(&self, datagram: &Datagram<'a>) -> Reading<'a> {
-        self.around.engine.read(datagram)
+    #[inline]
+    fn read<'a>(&self, datagram: &Datagram<'a>, reading: &mut Reading<'a>) {
+        self.around.engine.read_into(datagram, reading);
     }
 
     fn approach(&self, reading: &Reading<'_>) {

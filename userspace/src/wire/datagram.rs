@@ -16,3 +16,12 @@ pub struct Datagram<'a> {
     /// The DHCPv6 message.
     pub payload: &'a [u8],
 }
+
+impl Default for Datagram<'_> {
+    /// From nobody to nobody, and empty.
+    #[inline]
+    fn default() -> Self {
+        let nobody = Ipv6Addr::UNSPECIFIED;
+        Self { peer: nobody, peer_port: 0, local: nobody, interface: 0, payload: &[] }
+    }
+}

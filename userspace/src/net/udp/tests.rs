@@ -17,8 +17,8 @@ struct Mirror {
 impl Handler<UdpReply> for Mirror {
     type Reading<'a> = Datagram<'a>;
 
-    fn read<'a>(&self, datagram: &Datagram<'a>) -> Datagram<'a> {
-        *datagram
+    fn read<'a>(&self, datagram: &Datagram<'a>, reading: &mut Datagram<'a>) {
+        *reading = *datagram;
     }
 
     fn approach(&self, _datagram: &Datagram<'_>) {}

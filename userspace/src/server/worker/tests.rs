@@ -70,7 +70,8 @@ impl Port for QueuePort {
                 interface: 1,
                 payload: &payload,
             };
-            let reading = handler.read(&datagram);
+            let mut reading = H::Reading::default();
+            handler.read(&datagram, &mut reading);
             handler.approach(&reading);
             match handler.answer(&reading, &mut out) {
                 Disposal::Discard => self.blank.push(out),

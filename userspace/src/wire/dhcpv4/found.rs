@@ -57,10 +57,45 @@ struct Piece {
 ///
 /// Places and not slices: a whole burst of messages is read before the first of them is answered, and what is kept of
 /// each is small.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Pieces([Piece; PLACES]);
 
+/// How a message's field `options` was.
+pub(super) struct Pass {
+    /// It could be read up to its end.
+    pub(super) is_whole: bool,
+    /// Every option that counts stands in one piece, and nowhere else in the message.
+    pub(super) is_usual: bool,
+}
+
 impl Pieces {
+    /// Of no message.
+    pub(super) const NONE: Pieces = Pieces([Piece { start: 0, length: 0 }; PLACES]);
+
+    /// Goes once over the field `options` of `message`, as far as it can be read.
+    #[inline]
+    pub(super) fn find(&mut self, message: &[u8]) -> Pass {
+        *self = Self::NONE;
+        // Bits of the places of options that came more than once.
+        let mut repeated = 0_u16;
+        let mut field = Field::main(message);
+        while let Some((code, content)) = field.next() {
+            let place = place_of(code);
+            let end = message.len().wrapping_sub(field.left());
+            let start = end.wrapping_sub(content.len());
+            if let Some(piece) = self.0.get_mut(usize::from(place) % PLACES) {
+                repeated |= u16::from(piece.start != 0) << (place & 15);
+                // What does not fit is in no usual message.
+                piece.start = u16::try_from(start).unwrap_or(u16::MAX);
+                piece.length = u16::try_from(content.len()).unwrap_or(u16::MAX);
+            }
+        }
+        let is_usual = repeated & !(1 << ELSEWHERE) == 0
+            && self.get(message, OPTION_OVERLOAD).is_none()
+            && message.len() <= usize::from(u16::MAX);
+        Pass { is_whole: field.is_exhausted(), is_usual }
+    }
+
     /// The content of the option `code` in the message that was gone over.
     #[inline]
     pub(super) fn get<'a>(&self, message: &'a [u8], code: u8) -> Option<&'a [u8]> {
@@ -69,41 +104,6 @@ impl Pieces {
             return None;
         }
         message.get(usize::from(piece.start)..)?.get(..usize::from(piece.length))
-    }
-}
-
-/// What the pass has found.
-pub(super) struct Found {
-    pub(super) pieces: Pieces,
-    /// The field could be read up to its end.
-    pub(super) is_whole: bool,
-    /// Every option that counts stands in one piece in the field `options` of the message.
-    pub(super) is_usual: bool,
-}
-
-impl Found {
-    /// Goes once over the field `options` of `message`, as far as it can be read.
-    #[inline]
-    pub(super) fn over(message: &[u8]) -> Self {
-        let mut pieces = Pieces::default();
-        // Bits of the places of options that came more than once.
-        let mut repeated = 0_u16;
-        let mut field = Field::main(message);
-        while let Some((code, content)) = field.next() {
-            let place = place_of(code);
-            let end = message.len().wrapping_sub(field.left());
-            let start = end.wrapping_sub(content.len());
-            if let Some(piece) = pieces.0.get_mut(usize::from(place) % PLACES) {
-                repeated |= u16::from(piece.start != 0) << (place & 15);
-                // What does not fit is in no usual message.
-                piece.start = u16::try_from(start).unwrap_or(u16::MAX);
-                piece.length = u16::try_from(content.len()).unwrap_or(u16::MAX);
-            }
-        }
-        let is_usual = repeated & !(1 << ELSEWHERE) == 0
-            && pieces.get(message, OPTION_OVERLOAD).is_none()
-            && message.len() <= usize::from(u16::MAX);
-        Found { pieces, is_whole: field.is_exhausted(), is_usual }
     }
 }
 

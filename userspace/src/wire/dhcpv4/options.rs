@@ -8,13 +8,16 @@ const FILE: std::ops::Range<usize> = 108..236;
 const OPTIONS_START: usize = super::FIXED_LENGTH;
 
 /// Which of the fixed fields hold options too (RFC 2132 §9.3).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Overload {
     file: bool,
     sname: bool,
 }
 
 impl Overload {
+    /// Neither.
+    pub(super) const NONE: Overload = Overload { file: false, sname: false };
+
     /// Reads the value of option 52. `None` if it is none that RFC 2132 §9.3 knows.
     pub(super) fn from_number(number: u8) -> Option<Self> {
         match number {

@@ -13,7 +13,7 @@ use super::{
     OPTION_OVERLOAD, OPTION_PARAMETER_REQUEST_LIST, OPTION_PORT_PARAMS, OPTION_REBINDING_TIME,
     OPTION_RELAY_INFORMATION, OPTION_RENEWAL_TIME, OPTION_REQUESTED_ADDRESS, OPTION_SERVER_ID,
     OPTION_SOFTWIRE_SOURCE, Options, Value,
-    found::{Found, Pieces, message_type},
+    found::{Pieces, message_type},
     options::{Field, Overload},
 };
 use crate::wire::{Malformed, portparams::PortParams};
@@ -40,6 +40,18 @@ pub(super) struct Fixed {
 }
 
 const _: () = assert!(size_of::<Fixed>() == FIXED_LENGTH);
+
+/// Checks the options that have one length, or some, whatever the message says, by the octets of each.
+#[inline]
+fn check_lengths(length: impl Fn(u8) -> Option<usize>) -> Result<(), Malformed> {
+    if length(OPTION_REQUESTED_ADDRESS).is_some_and(|length| length != ADDRESS_LENGTH)
+        || length(OPTION_SERVER_ID).is_some_and(|length| length != ADDRESS_LENGTH)
+        || length(OPTION_CLIENT_ID) == Some(0)
+    {
+        return Err(Malformed::BadOptionLength);
+    }
+    Ok(())
+}
 
 /// Octets of an option that is one address.
 const ADDRESS_LENGTH: usize = 4;
@@ -78,22 +90,63 @@ pub struct View<'a> {
     pieces: Pieces,
 }
 
+/// Fixed fields of no message.
+static NOTHING: Fixed = Fixed {
+    op: 0,
+    hardware_type: 0,
+    hardware_length: 0,
+    hops: 0,
+    xid: U32::ZERO,
+    seconds: U16::ZERO,
+    flags: U16::ZERO,
+    ciaddr: [0; 4],
+    yiaddr: [0; 4],
+    siaddr: [0; 4],
+    giaddr: [0; 4],
+    chaddr: [0; 16],
+    sname: [0; 64],
+    file: [0; 128],
+    cookie: [0; 4],
+};
+
 impl<'a> View<'a> {
+    /// A view of no message, to [read](Self::read_request) one into.
+    pub(crate) const BLANK: View<'static> = View {
+        fixed: &NOTHING,
+        message: &[],
+        kind: MessageType::Discover,
+        overload: Overload::NONE,
+        overload_ignored: false,
+        is_usual: true,
+        pieces: Pieces::NONE,
+    };
+
     /// Checks a message that a client sent.
     #[inline]
     pub fn parse_request(message: &'a [u8]) -> Result<Self, Malformed> {
-        Self::parse(message, BOOT_REQUEST)
+        let mut view = Self::BLANK;
+        view.read(message, BOOT_REQUEST)?;
+        Ok(view)
     }
 
     /// Checks a message that a server sent.
     #[inline]
     pub fn parse_reply(message: &'a [u8]) -> Result<Self, Malformed> {
-        Self::parse(message, BOOT_REPLY)
+        let mut view = Self::BLANK;
+        view.read(message, BOOT_REPLY)?;
+        Ok(view)
     }
 
-    #[expect(clippy::inline_always, reason = "a view that is returned is copied, which costs more")]
-    #[inline(always)]
-    fn parse(message: &'a [u8], op: u8) -> Result<Self, Malformed> {
+    /// Checks a message that a client sent, and makes this a view of it. In place, since a view that is handed from one
+    /// to the next is copied right after it was written, for which a processor has to wait. After an error it is of no
+    /// use.
+    #[inline]
+    pub(crate) fn read_request(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
+        self.read(message, BOOT_REQUEST)
+    }
+
+    #[inline]
+    fn read(&mut self, message: &'a [u8], op: u8) -> Result<(), Malformed> {
         let (fixed, _) = Fixed::ref_from_prefix(message).map_err(|_| Malformed::Dhcpv4Short)?;
         if fixed.op != op {
             return Err(Malformed::BadOp);
@@ -104,34 +157,25 @@ impl<'a> View<'a> {
         if fixed.cookie != MAGIC_COOKIE {
             return Err(Malformed::BadCookie);
         }
-        let Found { pieces, is_whole, is_usual } = Found::over(message);
-        if !is_usual {
-            return Self::parse_rare(fixed, message);
+        self.fixed = fixed;
+        self.message = message;
+        let pass = self.pieces.find(message);
+        if !pass.is_usual {
+            return self.read_rare(message);
         }
-        let kind = pieces.get(message, OPTION_MESSAGE_TYPE).map(message_type);
+        let kind = self.piece(OPTION_MESSAGE_TYPE).map(message_type);
         if kind == Some(None) {
             return Err(Malformed::BadMessageType);
         }
-        if !is_whole {
+        if !pass.is_whole {
             return Err(Malformed::OptionOverrun);
         }
-        let kind = kind.flatten().ok_or(Malformed::NoMessageType)?;
-        let length = |code| pieces.get(message, code).map(<[u8]>::len);
-        if length(OPTION_REQUESTED_ADDRESS).is_some_and(|length| length != ADDRESS_LENGTH)
-            || length(OPTION_SERVER_ID).is_some_and(|length| length != ADDRESS_LENGTH)
-            || length(OPTION_CLIENT_ID) == Some(0)
-        {
-            return Err(Malformed::BadOptionLength);
-        }
-        Ok(Self {
-            fixed,
-            message,
-            kind,
-            overload: Overload::default(),
-            overload_ignored: false,
-            is_usual: true,
-            pieces,
-        })
+        self.kind = kind.flatten().ok_or(Malformed::NoMessageType)?;
+        self.overload = Overload::NONE;
+        self.overload_ignored = false;
+        self.is_usual = true;
+        let length = |code| self.piece(code).map(<[u8]>::len);
+        check_lengths(length)
     }
 
     /// The same for a message with options in several pieces or in other fields. Apart, so that the
@@ -140,15 +184,15 @@ impl<'a> View<'a> {
     /// Option Overload counts in the field `options` only; if it makes no sense the message is read
     /// as if it were not there (RFC 2132 §9.3).
     #[cold]
-    fn parse_rare(fixed: &'a Fixed, message: &'a [u8]) -> Result<Self, Malformed> {
+    fn read_rare(&mut self, message: &'a [u8]) -> Result<(), Malformed> {
         let mut overloads = Field::main(message).filter(|&(code, _)| code == OPTION_OVERLOAD);
         let (overload, overload_ignored) = match (overloads.next(), overloads.next()) {
-            (None, _) => (Overload::default(), false),
+            (None, _) => (Overload::NONE, false),
             (Some((_, &[number])), None) => match Overload::from_number(number) {
                 Some(overload) => (overload, false),
-                None => (Overload::default(), true),
+                None => (Overload::NONE, true),
             },
-            _ => (Overload::default(), true),
+            _ => (Overload::NONE, true),
         };
         let mut options = Options::new(message, overload);
         let mut kind = None;
@@ -160,24 +204,11 @@ impl<'a> View<'a> {
         if !options.is_exhausted() {
             return Err(Malformed::OptionOverrun);
         }
-        let kind = kind.ok_or(Malformed::NoMessageType)?;
-        let value = |code| Value::gather(code, message, overload);
-        let length = |code| value(code).map(|value| value.len());
-        if length(OPTION_REQUESTED_ADDRESS).is_some_and(|length| length != ADDRESS_LENGTH)
-            || length(OPTION_SERVER_ID).is_some_and(|length| length != ADDRESS_LENGTH)
-            || length(OPTION_CLIENT_ID) == Some(0)
-        {
-            return Err(Malformed::BadOptionLength);
-        }
-        Ok(Self {
-            fixed,
-            message,
-            kind,
-            overload,
-            overload_ignored,
-            is_usual: false,
-            pieces: Pieces::default(),
-        })
+        self.kind = kind.ok_or(Malformed::NoMessageType)?;
+        self.overload = overload;
+        self.overload_ignored = overload_ignored;
+        self.is_usual = false;
+        check_lengths(|code| self.option(code).map(|value| value.len()))
     }
 
     /// An option in one piece. Only of a usual message.

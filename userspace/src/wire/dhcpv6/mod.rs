@@ -205,6 +205,9 @@ impl<'a> Response<'a> {
 pub struct OptionRequest<'a>(&'a [u8]);
 
 impl<'a> OptionRequest<'a> {
+    /// No codes.
+    pub(crate) const NONE: OptionRequest<'static> = OptionRequest(&[]);
+
     /// The codes in the option's content; half a code at its end is none.
     pub fn new(content: &'a [u8]) -> Self {
         Self(content)
