@@ -8,7 +8,7 @@ use std::time::Duration;
 use arrayvec::ArrayVec;
 use portlease::{
     engine::{
-        Engine, Reading, Verdict,
+        Engine, Reading, Reply, Verdict,
         options::OptionSet,
         policy::{Link, Match, Policy, Prefer, Times},
     },
@@ -328,7 +328,7 @@ fn answer_burst(
                 reply
             }
         };
-        burst.replied.push(reply.map_or(0, |reply| reply.length()));
+        burst.replied.push(reply.map_or(0, Reply::length));
     }
     world.population.watermarks.publish(lane, *sequence - 1);
     promised

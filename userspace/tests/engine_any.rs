@@ -11,7 +11,7 @@ use std::{fs, path::Path};
 use common::{Query, SERVER_ID, Server, network, params};
 use engine::step;
 use portlease::{
-    engine::{Reading, Verdict},
+    engine::{Reading, Reply, Verdict},
     lease::{
         client::Records,
         promise::{LaneId, Promise},
@@ -150,7 +150,7 @@ fn answers(server: &Server, payloads: &[(Vec<u8>, u16)], in_steps: bool) -> Vec<
             Verdict::Promise { records, reply } => (records, reply),
         };
         sequence += records.len() as u64;
-        let length = reply.map_or(0, |reply| reply.length());
+        let length = reply.map_or(0, Reply::length);
         (format!("{verdict:?}"), [records.as_bytes(), &out[..length]].concat())
     };
     datagrams.iter().zip(&readings).map(&mut answer).collect()

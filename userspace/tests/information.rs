@@ -74,8 +74,8 @@ fn ask_at(
     let promise = Promise { lane: LaneId(0), sequence: 1 };
     match engine.answer(START, &datagram, promise, &mut out) {
         Verdict::Reply(reply) => {
-            assert_eq!(reply.kind, ReplyKind::Information);
-            Ok((out[..reply.length()].to_vec(), reply.port))
+            assert_eq!(reply.kind(), ReplyKind::Information);
+            Ok((out[..reply.length()].to_vec(), reply.port()))
         }
         Verdict::Ignore(reason) => Err(reason.name()),
         Verdict::Promise { .. } => panic!("there is nothing to promise"),

@@ -44,7 +44,7 @@ fn ask(engine: &Engine, payload: &[u8]) -> Result<(Vec<u8>, u16), &'static str> 
         Verdict::Reply(reply) => reply,
         Verdict::Promise { reply, .. } => reply.expect("a reply"),
     };
-    Ok((out[..reply.length()].to_vec(), reply.port))
+    Ok((out[..reply.length()].to_vec(), reply.port()))
 }
 
 fn serving(change: impl FnOnce(&mut Policy)) -> Engine {
@@ -217,7 +217,7 @@ mod relays {
             let Verdict::Reply(reply) = engine.answer(START, &datagram, promise, &mut out) else {
                 panic!("{peer}: an OFFER can leave at once");
             };
-            assert!(reply.remarks.has(Remark::StrangePeer));
+            assert!(reply.remarks().has(Remark::StrangePeer));
             let response = Response::parse(&out[..reply.length()]).unwrap();
             let level = response.relays.innermost().unwrap();
             assert_eq!(level.peer_address(), peer.parse::<Ipv6Addr>().unwrap());

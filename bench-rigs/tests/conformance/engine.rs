@@ -141,7 +141,7 @@ impl Backend for EngineBackend {
                 // A port answers a multicast query from an address of the interface.
                 source: if seen.local.is_multicast() { SERVER } else { seen.local },
                 destination: datagram.source,
-                destination_port: reply.port,
+                destination_port: reply.port(),
                 payload: out[..reply.length()].to_vec(),
             })
             .collect();

@@ -68,7 +68,7 @@ fn obtain_beside_others(
             }
             Verdict::Ignore(reason) => panic!("{}", reason.name()),
         };
-        let reply = Reply::read(SERVER, (datagram.source, reply.port), &out[..reply.length()]);
+        let reply = Reply::read(SERVER, (datagram.source, reply.port()), &out[..reply.length()]);
         reply.assert_lawful(query);
         reply
     };

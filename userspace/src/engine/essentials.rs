@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use crate::wire::{
     dhcpv4::{
         self, OPTION_CLIENT_ID, OPTION_LEASE_TIME, OPTION_MESSAGE, OPTION_PORT_PARAMS,
-        OPTION_REBINDING_TIME, OPTION_RENEWAL_TIME, OPTION_SOFTWIRE_SOURCE, PAD, Value,
+        OPTION_REBINDING_TIME, OPTION_RENEWAL_TIME, OPTION_SOFTWIRE_SOURCE, PAD, View,
     },
     portparams::PortParams,
     writer::Writer,
@@ -58,31 +58,37 @@ pub(super) fn option_length(content: usize) -> usize {
 /// What a reply says whether it is asked for or not.
 #[derive(Debug)]
 pub(super) struct Essentials<'a> {
+    /// What is answered: the client's identifier is written as it stands there.
+    query: &'a View<'a>,
     /// By their numbers.
     fours: [[u8; 4]; NUMBERS_MAX],
     message: &'static str,
-    client_identifier: Option<Value<'a>>,
     softwire: Ipv6Addr,
+    /// Octets of those that are not four octets long, codes and lengths included.
+    others_length: usize,
     /// Numbers of those that there are: a bit each.
     present: u32,
 }
 
 impl<'a> Essentials<'a> {
-    /// The client's identifier goes back, if it has sent one. The rest is added where it will stay.
+    /// The client's identifier, if it has sent one. The rest is added where it will stay.
     #[inline]
-    pub(super) fn new(client_identifier: Option<Value<'a>>) -> Self {
+    pub(super) fn new(query: &'a View<'a>) -> Self {
+        let identifier_length = query.client_identifier().map(|value| option_length(value.len()));
         Self {
+            query,
             fours: [[0; 4]; NUMBERS_MAX],
             message: "",
-            present: u32::from(client_identifier.is_some()) << 4,
-            client_identifier,
             softwire: Ipv6Addr::UNSPECIFIED,
+            others_length: identifier_length.unwrap_or(0),
+            present: u32::from(identifier_length.is_some()) << 4,
         }
     }
 
     /// Adds a text that says why there is no lease.
     pub(super) fn set_message(&mut self, message: &'static str) {
         self.message = message;
+        self.others_length += option_length(message.len());
         self.present |= 1 << 3;
     }
 
@@ -102,6 +108,7 @@ impl<'a> Essentials<'a> {
     #[inline]
     pub(super) fn set_softwire(&mut self, address: Ipv6Addr) {
         self.softwire = address;
+        self.others_length += option_length(size_of::<Ipv6Addr>());
         self.present |= 1 << 5;
     }
 
@@ -115,41 +122,35 @@ impl<'a> Essentials<'a> {
     /// Octets that they take.
     #[inline]
     pub(super) fn length(&self) -> usize {
-        let fours = (self.present & FOURS).count_ones() as usize * FOUR_LENGTH;
-        let identifier = self.client_identifier.as_ref().map(|value| option_length(value.len()));
-        let others =
-            if self.present >> 5 & 1 == 1 { option_length(size_of::<Ipv6Addr>()) } else { 0 }
-                + if self.present >> 3 & 1 == 1 { option_length(self.message.len()) } else { 0 };
-        fours + identifier.unwrap_or(0) + others
+        (self.present & FOURS).count_ones() as usize * FOUR_LENGTH + self.others_length
     }
 
     /// Begins to write them.
     #[inline]
     pub(super) fn pour(&self) -> Pouring<'_, 'a> {
-        Pouring { essentials: self, left: self.present, fours: [0; _], length: 0 }
+        Pouring { essentials: self, left: self.present }
     }
 
     /// Writes one that is not four octets long.
+    #[inline(never)]
     fn put(&self, w: &mut Writer<'_>, number: u32) {
-        match (number, &self.client_identifier) {
-            (3, _) => dhcpv4::put_option(w, OPTION_MESSAGE, self.message.as_bytes()),
-            (4, Some(value)) => dhcpv4::put_value(w, OPTION_CLIENT_ID, value),
-            (5, _) => dhcpv4::put_option(w, OPTION_SOFTWIRE_SOURCE, &self.softwire.octets()),
-            _ => {}
+        match number {
+            3 => dhcpv4::put_option(w, OPTION_MESSAGE, self.message.as_bytes()),
+            4 => {
+                if let Some(value) = self.query.client_identifier() {
+                    dhcpv4::put_value(w, OPTION_CLIENT_ID, &value);
+                }
+            }
+            _ => dhcpv4::put_option(w, OPTION_SOFTWIRE_SOURCE, &self.softwire.octets()),
         }
     }
 }
 
-/// Octets of the options of four octets that can stand one behind the other; there are never more.
-const ROOM: usize = 32;
-
-/// Essentials that are being written, each once. Those of four octets are gathered, and written together.
+/// Essentials that are being written, each once.
 pub(super) struct Pouring<'e, 'a> {
     essentials: &'e Essentials<'a>,
     /// Numbers of those that are still to be written.
     left: u32,
-    fours: [u8; ROOM + FOUR_LENGTH],
-    length: usize,
 }
 
 impl Pouring<'_, '_> {
@@ -165,29 +166,11 @@ impl Pouring<'_, '_> {
         if FOURS >> number & 1 == 1 {
             let [first, second, third, fourth] =
                 self.essentials.fours[number as usize % NUMBERS_MAX];
-            let at = self.length % ROOM;
-            self.fours[at..at + FOUR_LENGTH]
-                .copy_from_slice(&[code, 4, first, second, third, fourth]);
-            self.length += FOUR_LENGTH;
+            w.array([code, 4, first, second, third, fourth]);
         } else {
-            self.put_other(w, number);
+            self.essentials.put(w, number);
         }
         true
-    }
-
-    #[inline(never)]
-    fn put_other(&mut self, w: &mut Writer<'_>, number: u32) {
-        self.flush(w);
-        self.essentials.put(w, number);
-    }
-
-    /// Writes what has been gathered: before anything else is written.
-    #[inline]
-    pub(super) fn flush(&mut self, w: &mut Writer<'_>) {
-        if self.length > 0 {
-            w.bytes(self.fours.get(..self.length).unwrap_or_default());
-            self.length = 0;
-        }
     }
 
     /// Writes all that are left.
@@ -196,22 +179,33 @@ impl Pouring<'_, '_> {
         while self.left != 0 {
             self.put(w, CODES[self.left.trailing_zeros() as usize % NUMBERS_MAX]);
         }
-        self.flush(w);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::dhcpv4::{Header, MessageType};
+
+    /// A query with these options behind the message type.
+    fn query(options: &[u8]) -> Vec<u8> {
+        let mut octets = vec![0; 300 + options.len()];
+        let mut w = Writer::new(&mut octets);
+        Header { op: dhcpv4::BOOT_REQUEST, ..Header::default() }.emit(&mut w);
+        dhcpv4::put_message_type(&mut w, MessageType::Request);
+        w.bytes(options);
+        octets
+    }
 
     #[test]
     fn each_is_written_once_in_the_order_asked_for_and_then_in_its_own() {
-        let identifier = Value::whole(&[9, 9, 9]);
-        let params = PortParams { offset: 6, psid_length: 8, psid: 0x34 };
-        let mut essentials = Essentials::new(Some(identifier));
+        // In two pieces, which become one.
+        let octets = query(&[61, 2, 9, 8, 61, 1, 7]);
+        let query = View::parse_request(&octets).unwrap();
+        let mut essentials = Essentials::new(&query);
         essentials.set_times(3600, Some((1800, 3150)));
         essentials.set_softwire(Ipv6Addr::LOCALHOST);
-        essentials.set_port_params(params);
+        essentials.set_port_params(PortParams { offset: 6, psid_length: 8, psid: 0x34 });
         let mut buffer = [0; 64];
         let mut w = Writer::new(&mut buffer);
         let mut pouring = essentials.pour();
@@ -222,7 +216,7 @@ mod tests {
         }
         pouring.finish(&mut w);
         let expected = [
-            &[59, 4, 0, 0, 12, 78, 61, 3, 9, 9, 9, 51, 4, 0, 0, 14, 16, 58, 4, 0, 0, 7, 8][..],
+            &[59, 4, 0, 0, 12, 78, 61, 3, 9, 8, 7, 51, 4, 0, 0, 14, 16, 58, 4, 0, 0, 7, 8][..],
             &[109, 16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 159, 4, 6, 8, 0x34, 0],
         ];
         assert_eq!(w.written(), expected.concat());
@@ -235,7 +229,9 @@ mod tests {
         {
             assert_eq!(option_length(content), expected);
         }
-        let mut refusal = Essentials::new(None);
+        let octets = query(&[]);
+        let query = View::parse_request(&octets).unwrap();
+        let mut refusal = Essentials::new(&query);
         refusal.set_message("no");
         assert_eq!(refusal.length(), 4);
         let mut buffer = [0; 9];

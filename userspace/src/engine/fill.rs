@@ -79,7 +79,6 @@ fn put_requested(
         if essentials.put(w, code) || !wanted.remove(code) {
             return;
         }
-        essentials.flush(w);
         // RFC 2132 §3.3: the mask comes before the router.
         let masked = code == OPTION_ROUTER
             && list.contains(OPTION_SUBNET_MASK)
@@ -95,7 +94,9 @@ fn put_requested(
     };
     let (mut codes, mut others) = (list.first(), list.others());
     loop {
-        codes.iter().for_each(|&code| answer(code));
+        for &code in codes {
+            answer(code);
+        }
         let Some(next) = others.as_mut().and_then(Iterator::next) else { break };
         codes = next;
     }

@@ -30,7 +30,6 @@ pub struct Reading<'a> {
 
 /// What a sound datagram is.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "almost all are queries; a box would allocate")]
 pub(super) enum Content<'a> {
     /// A DHCPv4 message.
     Query(Query<'a>),

@@ -45,6 +45,16 @@ impl Remarks {
     /// None.
     pub const NONE: Remarks = Remarks(0);
 
+    /// A bit for each.
+    pub(super) const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// Those of the bits.
+    pub(super) const fn from_bits(bits: u8) -> Remarks {
+        Remarks(bits)
+    }
+
     /// These and `remark`.
     #[must_use]
     pub const fn and(self, remark: Remark) -> Remarks {

@@ -1,6 +1,9 @@
 //! Writes a DHCPv4 reply, in its DHCPv4-response, in its relay-replies, straight into the caller's buffer.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use super::{
     essentials::Essentials,
@@ -27,31 +30,61 @@ use crate::{
     },
 };
 
-/// The reply that was written. Small enough for a register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reply {
-    length: u32,
-    /// UDP port it goes to: the client's, the relay's, or what RFC 8357 says.
-    pub port: u16,
-    /// What it says.
-    pub kind: ReplyKind,
-    /// What is to be counted beside it.
-    pub remarks: Remarks,
-}
-
-const _: () = assert!(size_of::<Reply>() == 8);
+/// The reply that was written. One integer: what is put together of parts in memory, and then handed on whole, keeps a
+/// processor waiting.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Reply(u64);
 
 impl Reply {
     /// A reply of so many octets at the start of the buffer: a DHCPv6 message, which has at most 65,535.
     #[inline]
     pub(crate) fn new(length: usize, port: u16, kind: ReplyKind, remarks: Remarks) -> Self {
-        Self { length: u32::try_from(length).unwrap_or(u32::MAX), port, kind, remarks }
+        let length = u32::try_from(length).unwrap_or(u32::MAX);
+        let kind = match kind {
+            ReplyKind::Dhcpv4(kind) => kind.number(),
+            ReplyKind::Information => 0,
+        };
+        let small = u64::from(port) << 16 | u64::from(kind) << 8 | u64::from(remarks.bits());
+        Self(u64::from(length) << 32 | small)
     }
 
     /// Octets of the DHCPv6 message at the start of the buffer.
     #[inline]
-    pub fn length(&self) -> usize {
-        self.length as usize
+    pub fn length(self) -> usize {
+        (self.0 >> 32) as usize
+    }
+
+    /// UDP port it goes to: the client's, the relay's, or what RFC 8357 says.
+    #[expect(clippy::cast_possible_truncation, reason = "cut out of the integer")]
+    #[inline]
+    pub fn port(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+
+    /// What it says.
+    #[expect(clippy::cast_possible_truncation, reason = "cut out of the integer")]
+    #[inline]
+    pub fn kind(self) -> ReplyKind {
+        let kind = MessageType::from_number((self.0 >> 8) as u8);
+        kind.map_or(ReplyKind::Information, ReplyKind::Dhcpv4)
+    }
+
+    /// What is to be counted beside it.
+    #[expect(clippy::cast_possible_truncation, reason = "cut out of the integer")]
+    #[inline]
+    pub fn remarks(self) -> Remarks {
+        Remarks::from_bits(self.0 as u8)
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("length", &self.length())
+            .field("port", &self.port())
+            .field("kind", &self.kind())
+            .field("remarks", &self.remarks())
+            .finish()
     }
 }
 
@@ -94,7 +127,7 @@ pub(super) fn lease(
     let Tuple { offset, psid_length, psid, .. } = terms.tuple;
     let times = times::renewal_and_rebinding(terms.seconds);
     // req-S62 (RFC 2131 §4.3.1): an OFFER and an ACK of a REQUEST bear the lease time, T1 and T2.
-    let mut essentials = Essentials::new(exchange.message.client_identifier());
+    let mut essentials = Essentials::new(exchange.message);
     essentials.set_times(terms.seconds, times);
     if let Some(address) = terms.softwire {
         essentials.set_softwire(address);
@@ -104,7 +137,8 @@ pub(super) fn lease(
         essentials.set_port_params(PortParams { offset, psid_length, psid });
     }
     let options = policy.options_of(terms.pool, terms.tuple);
-    write(policy, exchange, &header, kind, &essentials, options, out)
+    let length = write(policy, exchange, &header, kind, &essentials, options, out);
+    made(policy, exchange, kind, length)
 }
 
 /// An ACK of an INFORM.
@@ -119,7 +153,9 @@ pub(super) fn information(
     let ciaddr = exchange.message.ciaddr();
     let header = header(exchange, MessageType::Ack, ciaddr, Ipv4Addr::UNSPECIFIED);
     let essentials = identity(exchange);
-    write(policy, exchange, &header, MessageType::Ack, &essentials, options, out)
+    let kind = MessageType::Ack;
+    let length = write(policy, exchange, &header, kind, &essentials, options, out);
+    made(policy, exchange, kind, length)
 }
 
 /// A NAK.
@@ -135,12 +171,14 @@ pub(super) fn refusal(
     let header = header(exchange, MessageType::Nak, nobody, nobody);
     let mut essentials = identity(exchange);
     essentials.set_message(objection.text());
-    write(policy, exchange, &header, MessageType::Nak, &essentials, &NO_OPTIONS, out)
+    let kind = MessageType::Nak;
+    let length = write(policy, exchange, &header, kind, &essentials, &NO_OPTIONS, out);
+    made(policy, exchange, kind, length)
 }
 
 /// req-S61 (RFC 6842 §3): the identifier goes back unaltered, and only if it came.
 fn identity<'a>(exchange: &Exchange<'a>) -> Essentials<'a> {
-    Essentials::new(exchange.message.client_identifier())
+    Essentials::new(exchange.message)
 }
 
 /// The fixed fields of a reply (RFC 2131 Table 3).
@@ -200,6 +238,7 @@ fn put_softwire(w: &mut Writer<'_>, policy: &Policy, exchange: &Exchange<'_>, ki
     }
 }
 
+/// Writes a message. Its octets, if there was room.
 fn write(
     policy: &Policy,
     exchange: &Exchange<'_>,
@@ -208,7 +247,7 @@ fn write(
     essentials: &Essentials<'_>,
     configured: &OptionSet,
     out: &mut [u8],
-) -> Result<Reply, Refusal> {
+) -> Option<usize> {
     let mut w = Writer::new(out);
     let beside = |w: &mut Writer<'_>| put_softwire(w, policy, exchange, kind);
     let envelope = dhcpv6::begin_response_with(&mut w, exchange.relays, beside);
@@ -219,8 +258,18 @@ fn write(
         dhcpv4::pad_to(&mut w, start, dhcpv4::BOOTP_LENGTH_MIN);
     }
     envelope.finish(&mut w);
-    let length = w.finish().ok_or(Refusal::ReplyTooLarge)?;
+    w.finish()
+}
+
+/// The reply that was written, if there was room.
+#[inline]
+fn made(
+    policy: &Policy,
+    exchange: &Exchange<'_>,
+    kind: MessageType,
+    length: Option<usize>,
+) -> Result<Reply, Refusal> {
+    let length = length.ok_or(Refusal::ReplyTooLarge)?;
     let port = port(policy, exchange.datagram, exchange.relays);
-    let remarks = exchange.remarks.get();
-    Ok(Reply::new(length, port, ReplyKind::Dhcpv4(kind), remarks))
+    Ok(Reply::new(length, port, ReplyKind::Dhcpv4(kind), exchange.remarks.get()))
 }

@@ -112,9 +112,9 @@ impl AddressesAsSites {
 /// Hashes the octets of an address, in registers.
 #[inline]
 fn write_address(hasher: &mut SipHasher13, address: Ipv6Addr) {
-    let (low, high) = halves(address.to_bits().swap_bytes());
-    hasher.write_u64(high);
-    hasher.write_u64(low);
+    let (last, first) = halves(address.to_bits().swap_bytes());
+    hasher.write_u64(first);
+    hasher.write_u64(last);
 }
 
 /// Tells the hashes of sites from those of clients, which begin with an [`IdentityKind`].

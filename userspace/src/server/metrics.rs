@@ -100,10 +100,10 @@ impl Counters {
 
     /// Counts a reply by its type, and what is remarkable about it.
     pub fn reply(&self, reply: &Reply) {
-        for remark in reply.remarks.iter() {
+        for remark in reply.remarks().iter() {
             increase(&self.remarks[remark as usize], 1);
         }
-        self.count(match reply.kind {
+        self.count(match reply.kind() {
             ReplyKind::Dhcpv4(MessageType::Offer) => Tally::Offers,
             ReplyKind::Dhcpv4(MessageType::Nak) => Tally::Naks,
             ReplyKind::Dhcpv4(_) => Tally::Acks,

@@ -148,12 +148,12 @@ impl<R> Handler<R> for Desk<R> {
             }
             Verdict::Reply(reply) => {
                 self.around.counters.reply(&reply);
-                Disposal::Send { length: reply.length(), port: reply.port }
+                Disposal::Send { length: reply.length(), port: reply.port() }
             }
             Verdict::Promise { records, reply } => match (self.promise(records), reply) {
                 (true, Some(reply)) => {
                     self.around.counters.reply(&reply);
-                    Disposal::Park { length: reply.length(), port: reply.port }
+                    Disposal::Park { length: reply.length(), port: reply.port() }
                 }
                 (true, None) => {
                     self.around.counters.silent(records);

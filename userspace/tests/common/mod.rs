@@ -151,10 +151,10 @@ impl Server {
             None => Answer::Done,
             Some(reply) => {
                 let octets = &out[..reply.length()];
-                if reply.kind == ReplyKind::Information {
+                if reply.kind() == ReplyKind::Information {
                     return Answer::Information(octets.to_vec());
                 }
-                Answer::Reply(Received::of(octets, reply.port, reply.remarks))
+                Answer::Reply(Received::of(octets, reply.port(), reply.remarks()))
             }
         }
     }

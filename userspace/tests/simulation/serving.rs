@@ -47,9 +47,9 @@ impl World<'_> {
                 self.log(|_| format!("worker {at} ignores {message}: {}", reason.name()));
                 return self.was_heard(client, message, Err(reason.name()));
             }
-            Verdict::Reply(reply) => (None, Some(read(reply.length(), reply.port))),
+            Verdict::Reply(reply) => (None, Some(read(reply.length(), reply.port()))),
             Verdict::Promise { records, reply } => {
-                (Some(records), reply.map(|reply| read(reply.length(), reply.port)))
+                (Some(records), reply.map(|reply| read(reply.length(), reply.port())))
             }
         };
         let kind = reply.as_ref().map(|reply| reply.kind);

@@ -30,7 +30,11 @@ const CODES: [u8; 13] = [
 const ELSEWHERE: u8 = 15;
 
 /// The place of each code. A table: what a client sends says nothing to a branch predictor.
-#[expect(clippy::as_conversions, clippy::indexing_slicing, reason = "done by the compiler")]
+#[expect(clippy::cast_possible_truncation, reason = "there are few")]
+#[cfg_attr(
+    not(test),
+    expect(clippy::as_conversions, clippy::indexing_slicing, reason = "done by the compiler")
+)]
 static PLACE_OF: [u8; 256] = {
     let mut places = [ELSEWHERE; 256];
     let mut place = 0;
@@ -92,7 +96,7 @@ impl Pieces {
         }
         let is_usual = repeated & !(1 << ELSEWHERE) == 0
             && self.get(message, OPTION_OVERLOAD).is_none()
-            && message.len() <= usize::from(u16::MAX);
+            && u16::try_from(message.len()).is_ok();
         Pass { is_whole: field.is_exhausted(), is_usual }
     }
 
