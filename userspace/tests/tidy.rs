@@ -13,7 +13,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("lease", &["memory", "sync", "wire"]),
     ("engine", &["lease", "wire"]),
     ("journal", &["lease", "memory", "sync"]),
-    ("net", &["wire"]),
+    ("net", &["memory", "wire"]),
     ("server", &["engine", "journal", "lease", "memory", "net", "wire"]),
     ("client", &["net", "wire"]),
 ];

@@ -24,13 +24,19 @@ use super::{
     steer::Mode,
     sys::{self, WakeFd},
 };
-use crate::wire::{
-    datagram::Datagram,
-    frame::{self, FrameFault, Taken},
+use crate::{
+    memory::prefetch_octets,
+    wire::{
+        datagram::Datagram,
+        frame::{self, FrameFault, Taken},
+    },
 };
 
 /// The most frames of one burst.
 pub const BURST_MAX: usize = 64;
+
+/// How many frames ahead of the one that is read are on their way: the kernel may have written them on another core.
+const FETCHED_AHEAD: usize = 2;
 
 /// How often one flush tells the kernel to go on. In copy mode each time sends a limited number of frames.
 const KICKS_MAX: usize = 8;
@@ -179,7 +185,10 @@ impl XdpPort {
     fn serve<H: Handler<XdpReply>>(&mut self, requests: &[Frame], handler: &mut H) {
         let Self { queue, reach: (_, reach), index, id, blanks, outbox, counters, .. } = self;
         let mut burst = ArrayVec::<_, BURST_MAX>::new();
-        for request in requests.iter().take(BURST_MAX) {
+        for (at, request) in requests.iter().take(BURST_MAX).enumerate() {
+            if let Some(later) = requests.get(at + FETCHED_AHEAD) {
+                prefetch_octets(queue.received(later));
+            }
             let octets = queue.received(request);
             match accept(octets, reach, *index, handler, &mut burst) {
                 Ok(()) => {}
