@@ -77,29 +77,40 @@ pub fn run(
     quick: bool,
 ) -> Result<Vec<Turn>> {
     let mut turns = Vec::new();
-    for repetition in 1..=scenario.extent(quick).repetitions {
+    let repetitions = scenario.extent(quick).repetitions;
+    for repetition in 1..=repetitions {
         // What an earlier run has left there would be read with it.
         let _ = fs::remove_dir_all(home);
-        run_once(&scenario.benches, programs, home, quick)?;
+        run_once(&scenario.benches, programs, home, quick, repetitions > 1)?;
         turns.extend(read(&scenario.name, repetition, home)?);
     }
     Ok(turns)
 }
 
-fn run_once(benches: &[Bench], programs: &Programs, home: &Path, quick: bool) -> Result<()> {
+/// Runs the benches of a scenario once. Of several runs, in turn, each may be `short`: their median says more than one
+/// long one, which meets whatever else the machine does just then.
+fn run_once(
+    benches: &[Bench],
+    programs: &Programs,
+    home: &Path,
+    quick: bool,
+    short: bool,
+) -> Result<()> {
     for bench in benches {
         interrupt::check()?;
         let mut command = Command::new(programs.path(&bench.program)?);
         command.args(["--bench", "--noplot", &bench.filter]).env("CRITERION_HOME", home);
         // Fewer sizes when there is no time, but never so short that only noise is seen.
-        let times = if quick {
+        if quick {
             command.env("QUICK", "1");
-            ["--warm-up-time", "0.5", "--measurement-time", "1", "--sample-size", "20"]
         } else {
             command.env_remove("QUICK");
+        }
+        command.args(if quick || short {
+            ["--warm-up-time", "0.5", "--measurement-time", "1", "--sample-size", "20"]
+        } else {
             ["--warm-up-time", "1", "--measurement-time", "3", "--sample-size", "30"]
-        };
-        command.args(times);
+        });
         // What a bench says goes to the terminal: it is the progress that people look at.
         command.stdin(Stdio::null()).current_dir(env!("CARGO_MANIFEST_DIR"));
         run_on_all_cores(command)?;
