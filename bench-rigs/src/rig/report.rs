@@ -321,13 +321,7 @@ impl Run {
         let measures = distinct(self.turns_of(name).map(|turn| turn.measure.as_str()));
         let rows = measures.iter().filter_map(|measure| {
             let of = Of(name, CRITERION, measure);
-            let Spread { median, least, greatest, count } = self.turns.spread(of, "ns")?;
-            let (least, greatest) = if count > 1 {
-                (least, greatest)
-            } else {
-                let bound = |name| self.turns.median(of, name).unwrap_or(median);
-                (bound("ns_low"), bound("ns_high"))
-            };
+            let Spread { median, least, greatest, count } = self.turns.nanoseconds(of)?;
             let range = format!("{least:.1} – {greatest:.1}");
             Some(vec![format!("`{measure}`"), format!("{median:.1}"), range, count.to_string()])
         });

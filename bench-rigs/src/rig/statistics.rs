@@ -82,6 +82,16 @@ impl Turns {
         Spread::of(self.of(of).filter_map(|turn| turn.figures.get(figure).copied()).collect())
     }
 
+    /// Nanoseconds of a bench over all repetitions; of a single one, between the bounds of criterion.
+    pub fn nanoseconds(&self, of: Of<'_>) -> Option<Spread> {
+        let spread = self.spread(of, "ns")?;
+        if spread.count > 1 {
+            return Some(spread);
+        }
+        let bound = |name| self.median(of, name).unwrap_or(spread.median);
+        Some(Spread { least: bound("ns_low"), greatest: bound("ns_high"), ..spread })
+    }
+
     /// The median of a figure over all repetitions.
     pub fn median(&self, of: Of<'_>, figure: &str) -> Option<f64> {
         self.spread(of, figure).map(|spread| spread.median)

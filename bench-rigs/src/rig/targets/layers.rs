@@ -11,12 +11,10 @@ pub(super) fn engine(turns: &Turns) -> Vec<Line> {
     fn bench(name: &str) -> Of<'_> {
         Of("engine", CRITERION, name)
     }
+    // Bounds of a single run are shown, too.
     let ns = |name: &str| {
-        let of = bench(name);
-        let turn = turns.of(of).next()?;
-        let figure = |name: &str| turn.figures.get(name).copied();
-        let (median, least, greatest) = (figure("ns")?, figure("ns_low")?, figure("ns_high")?);
-        Some(Spread { median, least, greatest, count: 2 })
+        let spread = turns.nanoseconds(bench(name))?;
+        Some(Spread { count: spread.count.max(2), ..spread })
     };
     let draft = |number, what, limit, aim, unit| Draft {
         number,
@@ -28,11 +26,10 @@ pub(super) fn engine(turns: &Turns) -> Vec<Line> {
     };
     let most = |limit| Limit::AtMost(limit);
     let growth = |kind: &str| {
-        let few = turns.median(bench(&format!("engine/leases/{kind}/1000")), "ns")?;
-        let many = turns.median(bench(&format!("engine/leases/{kind}/10000000")), "ns")?;
-        Some(many / few)
+        let few = format!("engine/leases/{kind}/1000");
+        let many = format!("engine/leases/{kind}/10000000");
+        turns.ratio(bench(&many), bench(&few), "ns")
     };
-    let single = |value: Option<f64>| Spread::of(value.into_iter().collect());
     vec![
         draft(
             "P3",
@@ -51,9 +48,9 @@ pub(super) fn engine(turns: &Turns) -> Vec<Line> {
         )
         .judge(ns("engine/direct/RENEW")),
         draft("P9", "a message of DORA with 10 M leases against 1 k", most(3.0), None, Unit::Times)
-            .judge(single(growth("DORA"))),
+            .judge(growth("DORA")),
         draft("P9", "a renewal with 10 M leases against 1 k", most(3.0), None, Unit::Times)
-            .judge(single(growth("RENEW"))),
+            .judge(growth("RENEW")),
     ]
 }
 
@@ -88,18 +85,21 @@ pub(super) fn threads(turns: &Turns) -> Vec<Line> {
 
 /// Port sets: ours against bare atomics, and full pools against empty ones.
 pub(super) fn allocation(turns: &Turns) -> Vec<Line> {
-    let ns = |name: &str| turns.median(Of("engine", CRITERION, name), "ns");
+    // Within one repetition.
+    let ratio = |one: &str, other: &str| {
+        let of = |name| Of("engine", CRITERION, name);
+        turns.ratio(of(one), of(other), "ns").map(|spread| spread.median)
+    };
     let (mut to_bare, mut to_empty, mut missing) = (Vec::new(), Vec::new(), 0);
     for slots in ["64k", "1M", "16M"] {
-        let bare = ns(&format!("allocation/{slots}/pair/bare"));
-        let empty = ns(&format!("allocation/{slots}/pair/0"));
+        let bare = format!("allocation/{slots}/pair/bare");
+        let empty = format!("allocation/{slots}/pair/0");
         for fill in ["0", "50", "90", "99", "99.9", "99.99"] {
-            let Some(pair) = ns(&format!("allocation/{slots}/pair/{fill}")) else {
-                missing += 1;
-                continue;
-            };
-            to_bare.extend(bare.map(|bare| pair / bare));
-            to_empty.extend(empty.map(|empty| pair / empty));
+            let pair = format!("allocation/{slots}/pair/{fill}");
+            let (bare, empty) = (ratio(&pair, &bare), ratio(&pair, &empty));
+            missing += i32::from(bare.is_none() && empty.is_none());
+            to_bare.extend(bare);
+            to_empty.extend(empty);
         }
     }
     // The worst of them is what counts.
