@@ -26,6 +26,7 @@ pub(crate) fn prefetch_at<T>(place: &T, offset: usize) {
 }
 
 /// Asks for the cache lines of the first octets: as many as an ordinary query has.
+#[cfg(feature = "xdp")]
 #[inline]
 pub(crate) fn prefetch_octets(octets: &[u8]) {
     const LINE_OCTETS: usize = 64;
