@@ -1,25 +1,31 @@
-//! Hints about memory to the processor and the kernel: no program behaves otherwise for them, only sooner.
+//! Where things lie in memory, and hints about it to the processor and the kernel: no program behaves otherwise for
+//! them, only sooner.
 
-use std::mem::MaybeUninit;
+use std::{
+    cell::UnsafeCell,
+    mem::MaybeUninit,
+    ops::{Deref, DerefMut},
+    ptr::NonNull,
+    sync::Arc,
+};
 
 /// Asks for the cache line in which `place` begins, so that it is near when it is read.
 #[inline]
 pub(crate) fn prefetch<T>(place: &T) {
-    prefetch_at(place, 0);
+    prefetch_address(std::ptr::from_ref(place).addr());
 }
 
-/// Asks for the cache line that is `offset` octets behind the begin of `place`. What nobody has is not asked for.
+/// Asks for the cache line of an address. What nobody has is not asked for.
 ///
 /// Where the processor has no such instruction, or nobody has written it here, nothing happens.
 #[inline]
-pub(crate) fn prefetch_at<T>(place: &T, offset: usize) {
-    let address = std::ptr::from_ref(place).cast::<i8>().wrapping_add(offset);
+pub(crate) fn prefetch_address(address: usize) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
         // SAFETY: a prefetch neither reads nor writes as far as the program can tell, and faults at no address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(address) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance(address)) };
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = address;
@@ -59,6 +65,67 @@ pub(crate) fn furnished<T: Send>(count: usize) -> Vec<T> {
         drop(helper);
     });
     items
+}
+
+/// One item of a vector that has an owner of its own, as a [`Box`] has, while all of them lie side by side. The memory
+/// of all is given back with the last.
+///
+/// Boxes would be wherever the allocator puts each, and not in huge pages; to have the items in the vector of their
+/// owners would part what those others have that is looked at far more often.
+pub(crate) struct Parcel<T> {
+    item: NonNull<T>,
+    _all: Arc<Vec<UnsafeCell<T>>>,
+}
+
+// SAFETY: a parcel is the only way to its item, as a box is, so it may be sent if the item may. The vector that all
+// parcels share is only there to be dropped by the last of them, wherever that is: it drops items that may be sent.
+unsafe impl<T: Send> Send for Parcel<T> {}
+
+// SAFETY: a shared parcel gives nothing but a shared item.
+unsafe impl<T: Sync> Sync for Parcel<T> {}
+
+/// Gives each of these items to an owner of its own.
+pub(crate) fn parcels<T>(items: Vec<T>) -> impl Iterator<Item = Parcel<T>> {
+    let items: Vec<UnsafeCell<T>> = in_cells(items);
+    let all = Arc::new(items);
+    (0..all.len()).filter_map(move |number| {
+        let item = NonNull::new(all.get(number)?.get())?;
+        Some(Parcel { item, _all: Arc::clone(&all) })
+    })
+}
+
+/// The same vector; its items are neither copied nor moved.
+fn in_cells<T>(items: Vec<T>) -> Vec<UnsafeCell<T>> {
+    let mut items = std::mem::ManuallyDrop::new(items);
+    let (first, count, capacity) = (items.as_mut_ptr(), items.len(), items.capacity());
+    // SAFETY: `UnsafeCell<T>` has the layout of `T`, and the vector that these are the parts of is not used again.
+    unsafe { Vec::from_raw_parts(first.cast(), count, capacity) }
+}
+
+impl<T> Parcel<T> {
+    /// Where the item is, for hints.
+    pub(crate) fn address(&self) -> usize {
+        self.item.as_ptr().addr()
+    }
+}
+
+impl<T> Deref for Parcel<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the vector lives as long as this parcel, and its items stay where they are: nobody can change it.
+        // `parcels` made one parcel for each item, and whoever borrows that changeably has it alone.
+        unsafe { self.item.as_ref() }
+    }
+}
+
+impl<T> DerefMut for Parcel<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above, and `self` is borrowed by nobody else.
+        unsafe { self.item.as_mut() }
+    }
 }
 
 /// Of what is larger, two threads fetch the pages.
@@ -117,9 +184,30 @@ mod tests {
         let mut items = spacious::<u64>(1 << 20);
         items.extend(0..1 << 20);
         prefetch(&items[77]);
-        prefetch_at(&items[77], usize::MAX / 2);
+        prefetch_address(usize::MAX / 2);
         assert!(items.capacity() >= 1 << 20 && items.iter().copied().eq(0..1 << 20));
         assert!(spacious::<u64>(0).is_empty());
+    }
+
+    #[test]
+    fn parcels_are_owned_apart_and_dropped_once() {
+        let counted = Arc::new(());
+        let items = (0..5).map(|number| (number, Arc::clone(&counted))).collect();
+        let mut all: Vec<_> = parcels::<(u32, Arc<()>)>(items).collect();
+        let apart = all[1].address() - all[0].address();
+        assert_eq!(apart, size_of::<(u32, Arc<()>)>());
+        let last = all.pop().unwrap();
+        // Each is changed by a thread of its own.
+        std::thread::scope(|scope| {
+            for parcel in &mut all {
+                scope.spawn(|| parcel.0 += 10);
+            }
+        });
+        assert!(all.iter().map(|parcel| parcel.0).eq(10..14));
+        drop(all);
+        assert_eq!((last.0, Arc::strong_count(&counted)), (4, 6), "all live as long as the last");
+        drop(last);
+        assert_eq!(Arc::strong_count(&counted), 1);
     }
 
     #[test]

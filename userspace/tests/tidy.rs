@@ -18,8 +18,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("client", &["net", "wire"]),
 ];
 
-/// The only files of the workspace with `unsafe` code. `memory.rs` has hints to the processor and the kernel, which are
-/// `unsafe` in form only: they hide the latency of memory, which is most of what a reply costs in a large table.
+/// The only files of the workspace with `unsafe` code. `memory.rs` has hints to the processor and the kernel, `unsafe`
+/// in form only, and owners of items that lie side by side: they hide the latency of memory, which is most of what a
+/// reply costs in a large table.
 const UNSAFE_FILES: &[&str] = &[
     "userspace/src/memory.rs",
     "userspace/src/net/frames.rs",

@@ -5,16 +5,11 @@
 //! places, chained to the entry. A slot's bit is held by its client as long as the entry's binding, its offer or
 //! a resting place refers to it, and is given back with the last of them.
 
-use std::{
-    mem::offset_of,
-    net::Ipv6Addr,
-    sync::{PoisonError, TryLockError},
-};
-
 use super::{
     Census,
+    block::{Held, NO_SOFTWIRE, PLACES},
     entry::{Entry, NONE, Resting},
-    guide::{BUCKET_PLACES, BUCKETS, Guide, Use, home},
+    guide::{BUCKET_PLACES, Guide, Use, home},
     key::BindingKey,
     pools::Location,
     record::{Softwire, lasts},
@@ -23,13 +18,7 @@ use super::{
     stamp::Now,
     stock::Stock,
 };
-use crate::{
-    memory::{prefetch, prefetch_at},
-    sync::{Mutex, MutexGuard},
-};
-
-/// Places of a shard.
-pub(super) const PLACES: usize = BUCKETS * BUCKET_PLACES;
+use crate::sync::MutexGuard;
 
 /// The mean number of clients of a shard when the table is as full as its capacity. Clients fall into shards by
 /// a keyed hash: that one of 20,000 shards gets more than [`PLACES`] is a matter of 1 in 10⁶ (see the test).
@@ -43,126 +32,36 @@ pub(super) const RESTING_MAX_DECLINED: usize = 4;
 
 /// Of so many clients that hold nothing the one is forgotten that was granted something longest ago. To look at all of
 /// them for each new client would cost more than anything else that is done for it.
-const FORGETTABLE_SEEN: usize = 4;
-
-/// One shard of the table as it lies in memory: everything that finds a client is where its key alone says.
-#[repr(C, align(64))]
-pub(super) struct Block {
-    guide: Guide,
-    held: Mutex<Held>,
-}
-
-/// What the holder of a shard's lock sees of it. 56 octets, which with a lock of eight make a cache line, and then a
-/// cache line for each place.
-#[repr(C)]
-struct Held {
-    /// Of each client the key of the site in whose limit it takes part; empty if sites are not limited.
-    sites: Box<[u64]>,
-    /// Of each client the softwire of its lease; empty if leases have none.
-    softwires: Box<[Softwire]>,
-    /// Places that are free.
-    free: u16,
-    /// Places for offers that were drawn and are not used (see [`Offers`](super::offers::Offers)).
-    offers_kept: u16,
-    _unused: [u16; 10],
-    places: [Entry; PLACES],
-}
+pub(super) const FORGETTABLE_SEEN: usize = 4;
 
 /// A shard of the table, whose lock is held.
 pub(super) struct Shard<'l> {
-    guide: &'l Guide,
-    held: MutexGuard<'l, Held>,
-}
-
-/// What a shard notes of clients besides their entries.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sides {
-    pub sites: bool,
-    pub softwires: bool,
-}
-
-/// No softwire.
-const NO_SOFTWIRE: Softwire = Softwire { address: Ipv6Addr::UNSPECIFIED, changed: 0 };
-
-impl Block {
-    #[expect(
-        clippy::large_stack_arrays,
-        reason = "57 KiB, once a shard, before anything is served"
-    )]
-    pub(super) fn new(noted: Sides) -> Block {
-        let sites = vec![0; if noted.sites { PLACES } else { 0 }].into();
-        let softwires = vec![NO_SOFTWIRE; if noted.softwires { PLACES } else { 0 }].into();
-        let free = u16::try_from(PLACES).unwrap_or(0);
-        let places = [Entry::FREE; PLACES];
-        let held = Held { sites, softwires, free, offers_kept: 0, _unused: [0; 10], places };
-        Block { guide: Guide::new(), held: Mutex::new(held) }
-    }
-
-    /// Locks the shard.
-    pub(super) fn lock(&self) -> Shard<'_> {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        Shard { guide: &self.guide, held }
-    }
-
-    /// Locks the shard, unless somebody else has.
-    pub(super) fn try_lock(&self) -> Option<Shard<'_>> {
-        let held = match self.held.try_lock() {
-            Ok(held) => held,
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            Err(TryLockError::WouldBlock) => return None,
-        };
-        Some(Shard { guide: &self.guide, held })
-    }
-
-    /// Asks for the memory by which a client is found.
-    #[inline]
-    pub(super) fn approach_guide(&self, key: BindingKey) {
-        prefetch(self.guide.home_of(key.high()));
-        prefetch(&self.held);
-    }
-
-    /// Asks for the memory of the place where a client probably is or will be.
-    #[inline]
-    pub(super) fn approach_place(&self, key: BindingKey) {
-        if let Some(place) = self.guide.probable(key.high()) {
-            prefetch_at(self, entry_offset(place));
-            return;
-        }
-        // No room near home: one of the first clients there may have to be forgotten.
-        let first = home(key.high()) * BUCKET_PLACES;
-        for place in first..first + 2 * FORGETTABLE_SEEN {
-            prefetch_at(self, entry_offset(place));
-        }
-    }
-}
-
-/// Where the entry of a place is in its block. Of the lock nothing is known but that what it guards stands at its end;
-/// were that wrong, a prefetch would be in vain.
-const fn entry_offset(place: usize) -> usize {
-    let end = offset_of!(Block, held) + size_of::<Mutex<Held>>();
-    end - (PLACES - place) * size_of::<Entry>()
+    pub(super) guide: &'l Guide,
+    pub(super) held: MutexGuard<'l, Held>,
 }
 
 impl Shard<'_> {
     /// Octets that a shard takes on the heap.
     pub(super) fn heap_octets(&self) -> usize {
-        size_of_val(&*self.held.sites) + size_of_val(&*self.held.softwires)
+        let sites = self.held.sites.as_deref().map_or(0, size_of_val);
+        let softwires = self.held.softwires.as_deref().map_or(0, size_of_val);
+        size_of_val(&*self.held.places) + sites + softwires
     }
 
     #[inline]
     pub(super) fn entry(&self, place: u16) -> &Entry {
-        &self.held.places[usize::from(place)]
+        &self.held.places.0[usize::from(place)]
     }
 
     #[inline]
     pub(super) fn entry_mut(&mut self, place: u16) -> &mut Entry {
-        &mut self.held.places[usize::from(place)]
+        &mut self.held.places.0[usize::from(place)]
     }
 
     /// The client's entry.
     #[inline]
     pub(super) fn find(&self, key: BindingKey) -> Option<u16> {
-        let is = |place: usize| self.held.places.get(place).is_some_and(|entry| entry.is_of(key));
+        let is = |place: usize| self.held.places.0.get(place).is_some_and(|entry| entry.is_of(key));
         self.guide.find(key.high(), is).and_then(|place| u16::try_from(place).ok())
     }
 
@@ -213,7 +112,7 @@ impl Shard<'_> {
 
     /// Places of all clients.
     pub(super) fn clients(&self) -> impl Iterator<Item = u16> {
-        let places = (0..).zip(self.held.places.iter());
+        let places = (0..).zip(self.held.places.0.iter());
         places.filter(|(_, entry)| entry.is_client()).map(|(place, _)| place)
     }
 
@@ -246,12 +145,13 @@ impl Shard<'_> {
 
     /// The softwire of the client's lease.
     pub(super) fn softwire(&self, place: u16) -> Option<Softwire> {
-        let softwire = self.held.softwires.get(usize::from(place)).copied();
+        let softwire = self.held.softwires.as_ref()?.get(usize::from(place)).copied();
         softwire.filter(|softwire| *softwire != NO_SOFTWIRE)
     }
 
     pub(super) fn set_softwire(&mut self, place: u16, softwire: Option<Softwire>) {
-        if let Some(noted) = self.held.softwires.get_mut(usize::from(place)) {
+        let noted = self.held.softwires.as_mut();
+        if let Some(noted) = noted.and_then(|noted| noted.get_mut(usize::from(place))) {
             *noted = softwire.unwrap_or(NO_SOFTWIRE);
         }
     }
@@ -267,13 +167,15 @@ impl Shard<'_> {
 
     /// The key of the site in whose limit the client takes part, and with what.
     pub(super) fn stake(&self, place: u16) -> (u64, Stake) {
-        let site = self.held.sites.get(usize::from(place)).copied().unwrap_or(0);
-        (site, self.entry(place).stake())
+        let sites = self.held.sites.as_ref();
+        let site = sites.and_then(|sites| sites.get(usize::from(place)).copied());
+        (site.unwrap_or(0), self.entry(place).stake())
     }
 
     /// Notes what the client takes of its site's limit.
     pub(super) fn set_stake(&mut self, place: u16, site: u64, stake: Stake) {
-        if let Some(noted) = self.held.sites.get_mut(usize::from(place)) {
+        let sites = self.held.sites.as_mut();
+        if let Some(noted) = sites.and_then(|sites| sites.get_mut(usize::from(place))) {
             *noted = site;
             self.entry_mut(place).set_stake(stake);
         }
@@ -444,6 +346,7 @@ mod tests {
     use super::*;
     use crate::lease::{
         Features, Leases, Settings,
+        block::{Block, Sides, blocks},
         geometry::PoolSpec,
         offers::Offers,
         pool::{PoolId, Slot},
@@ -456,6 +359,10 @@ mod tests {
     fn stock() -> Stock {
         let spec: PoolSpec = tests::shared("P", ("192.0.2.0", "192.0.2.15"), 0, 6);
         Stock::new(Pools::new(&[spec]).unwrap(), Offers::new(u32::MAX, 1), None, None)
+    }
+
+    fn block() -> Block {
+        blocks(1, Sides::default()).pop().unwrap()
     }
 
     fn key(number: u64) -> BindingKey {
@@ -473,7 +380,7 @@ mod tests {
 
     #[test]
     fn a_full_shard_forgets_the_oldest_that_holds_nothing_and_then_refuses() {
-        let block = Block::new(Sides::default());
+        let block = block();
         let mut shard = block.lock();
         let clients = PLACES as u64;
         for number in 0..clients {
@@ -505,19 +412,8 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_one_cache_line_where_it_is_looked_for() {
-        let block = Block::new(Sides::default());
-        let shard = block.lock();
-        for place in [0, 1, PLACES - 1] {
-            let entry = std::ptr::from_ref(shard.entry(u16::try_from(place).unwrap())).addr();
-            assert_eq!(entry % 64, 0);
-            assert_eq!(entry - std::ptr::from_ref(&block).addr(), entry_offset(place));
-        }
-    }
-
-    #[test]
     fn a_client_that_only_has_a_resting_slot_is_not_forgotten() {
-        let block = Block::new(Sides::default());
+        let block = block();
         let mut shard = block.lock();
         let place = shard.insert(key(0)).unwrap();
         let at = Location { pool: PoolId(0), slot: Slot(70) };
@@ -536,7 +432,7 @@ mod tests {
 
     #[test]
     fn the_index_never_grows_however_clients_come_and_go() {
-        let (block, stock) = (Block::new(Sides::default()), stock());
+        let (block, stock) = (block(), stock());
         let mut shard = block.lock();
         let octets = shard.heap_octets();
         let mut random = fastrand::Rng::with_seed(7);

@@ -9,6 +9,7 @@
 
 mod bindings;
 mod bitmap;
+mod block;
 pub mod client;
 mod entry;
 mod fixed;
@@ -49,7 +50,8 @@ pub use client::Client;
 pub use recovery::{Recovered, Recovery};
 
 use self::{
-    bindings::{Block, FILL, PLACES, Sides},
+    bindings::FILL,
+    block::{Block, PLACES, Sides, blocks},
     geometry::{GeometryError, PoolSpec},
     key::{BindingKey, Source, SourceSecret},
     offers::Offers,
@@ -62,7 +64,6 @@ use self::{
     stamp::Now,
     stock::Stock,
 };
-use crate::memory::furnished;
 
 /// The fewest shards: so that workers do not meet in a small table.
 const SHARDS_MIN: usize = 16;
@@ -182,11 +183,8 @@ impl Leases {
         let softwires = settings.features.softwires;
         let softwires = softwires.then(|| Softwires::new(settings.capacity));
         let noted = Sides { sites: sites.is_some(), softwires: softwires.is_some() };
-        let count = shards;
-        let mut shards = furnished(count);
-        shards.extend((0..count).map(|_| Block::new(noted)));
-        let stock = Stock::new(pools, Offers::new(settings.offers_max, count), sites, softwires);
-        Ok(Leases { stock, shards, settings, sources: SourceSecret::new() })
+        let stock = Stock::new(pools, Offers::new(settings.offers_max, shards), sites, softwires);
+        Ok(Leases { stock, shards: blocks(shards, noted), settings, sources: SourceSecret::new() })
     }
 
     /// The pools.

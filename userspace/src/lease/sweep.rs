@@ -1,6 +1,6 @@
 //! Gives back what is over. Expiry writes nothing: the durable end of a lease and the clock say it all.
 
-use super::{Leases, bindings::Block, stamp::Now};
+use super::{Leases, block::Block, stamp::Now};
 
 impl Leases {
     /// How many shards there are to [`sweep`](Self::sweep).

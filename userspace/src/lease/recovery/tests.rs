@@ -4,7 +4,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::*;
 use crate::lease::{
-    bindings::PLACES,
+    block::PLACES,
     client::{GrantError, Holding, Standing},
     geometry::PoolSpec,
     key::SiteId,
