@@ -24,6 +24,20 @@ const CODES: [u8; NUMBERS_MAX] = [
     PAD,
 ];
 
+/// Numbers: places in [`CODES`].
+const LEASE_TIME: u32 = 0;
+const RENEWAL_TIME: u32 = 1;
+const REBINDING_TIME: u32 = 2;
+const MESSAGE: u32 = 3;
+const CLIENT_ID: u32 = 4;
+const SOFTWIRE: u32 = 5;
+const PORT_PARAMS: u32 = 6;
+
+/// The bit of an essential in a set of them.
+const fn bit(number: u32) -> u32 {
+    1 << number
+}
+
 /// The number that every other option has. There is never such an essential.
 const NONE: u8 = 7;
 
@@ -44,8 +58,8 @@ static NUMBERS: [u8; 256] = {
 /// Octets of an option of four octets, code and length included.
 const FOUR_LENGTH: usize = 6;
 
-/// Numbers of the essentials that are four octets long: a bit each.
-const FOURS: u32 = 0b100_0111;
+/// The essentials that are four octets long.
+const FOURS: u32 = bit(LEASE_TIME) | bit(RENEWAL_TIME) | bit(REBINDING_TIME) | bit(PORT_PARAMS);
 
 /// Octets of an option with `content` octets of content, code and length included; it is split after every 255 of them.
 #[inline]
@@ -81,7 +95,7 @@ impl<'a> Essentials<'a> {
             message: "",
             softwire: Ipv6Addr::UNSPECIFIED,
             others_length: identifier_length.unwrap_or(0),
-            present: u32::from(identifier_length.is_some()) << 4,
+            present: u32::from(identifier_length.is_some()) << CLIENT_ID,
         }
     }
 
@@ -89,18 +103,16 @@ impl<'a> Essentials<'a> {
     pub(super) fn set_message(&mut self, message: &'static str) {
         self.message = message;
         self.others_length += option_length(message.len());
-        self.present |= 1 << 3;
+        self.present |= bit(MESSAGE);
     }
 
     /// Adds the times of a lease, in seconds.
     #[inline]
     pub(super) fn set_times(&mut self, lease: u32, renewal_and_rebinding: Option<(u32, u32)>) {
-        self.fours[0] = lease.to_be_bytes();
-        self.present |= 1;
+        self.set_four(LEASE_TIME, lease.to_be_bytes());
         if let Some((renewal, rebinding)) = renewal_and_rebinding {
-            self.fours[1] = renewal.to_be_bytes();
-            self.fours[2] = rebinding.to_be_bytes();
-            self.present |= 0b110;
+            self.set_four(RENEWAL_TIME, renewal.to_be_bytes());
+            self.set_four(REBINDING_TIME, rebinding.to_be_bytes());
         }
     }
 
@@ -109,14 +121,19 @@ impl<'a> Essentials<'a> {
     pub(super) fn set_softwire(&mut self, address: Ipv6Addr) {
         self.softwire = address;
         self.others_length += option_length(size_of::<Ipv6Addr>());
-        self.present |= 1 << 5;
+        self.present |= bit(SOFTWIRE);
     }
 
     /// Adds the port set of a shared address.
     #[inline]
     pub(super) fn set_port_params(&mut self, params: PortParams) {
-        self.fours[6] = params.encode();
-        self.present |= 1 << 6;
+        self.set_four(PORT_PARAMS, params.encode());
+    }
+
+    #[inline]
+    fn set_four(&mut self, number: u32, octets: [u8; 4]) {
+        self.fours[number as usize % NUMBERS_MAX] = octets;
+        self.present |= bit(number);
     }
 
     /// Octets that they take.
@@ -135,8 +152,8 @@ impl<'a> Essentials<'a> {
     #[inline(never)]
     fn put(&self, w: &mut Writer<'_>, number: u32) {
         match number {
-            3 => dhcpv4::put_option(w, OPTION_MESSAGE, self.message.as_bytes()),
-            4 => {
+            MESSAGE => dhcpv4::put_option(w, OPTION_MESSAGE, self.message.as_bytes()),
+            CLIENT_ID => {
                 if let Some(value) = self.query.client_identifier() {
                     dhcpv4::put_value(w, OPTION_CLIENT_ID, &value);
                 }
@@ -159,11 +176,11 @@ impl Pouring<'_, '_> {
     #[inline(always)]
     pub(super) fn put(&mut self, w: &mut Writer<'_>, code: u8) -> bool {
         let number = u32::from(NUMBERS[usize::from(code)]);
-        if self.left >> number & 1 == 0 {
+        if self.left & bit(number) == 0 {
             return false;
         }
-        self.left &= !(1 << number);
-        if FOURS >> number & 1 == 1 {
+        self.left &= !bit(number);
+        if FOURS & bit(number) != 0 {
             let [first, second, third, fourth] =
                 self.essentials.fours[number as usize % NUMBERS_MAX];
             w.array([code, 4, first, second, third, fourth]);

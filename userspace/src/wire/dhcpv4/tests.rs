@@ -354,6 +354,21 @@ fn long_values_are_split_and_put_together() {
     }
 }
 
+/// No option 87 holds such a message, but whoever has one in memory may read it.
+#[test]
+fn options_beyond_the_reach_of_two_octets_are_read_as_well() {
+    for pads in [65_000, 65_535, 70_000] {
+        let rest = [vec![0; pads], vec![61, 3, 9, 8, 7, 55, 2, 51, 159, 255]].concat();
+        ask(&rest, |view| {
+            assert_eq!(octets(view.client_identifier()), Some(vec![9, 8, 7]), "{pads}");
+            assert_eq!(octets(view.parameter_request_list()), Some(vec![51, 159]), "{pads}");
+            assert_eq!(view.kind(), MessageType::Discover);
+        });
+        let cut = [vec![0; pads], vec![61, 3, 9]].concat();
+        assert_eq!(fault(&discover(&cut)), Malformed::OptionOverrun, "{pads}");
+    }
+}
+
 #[test]
 fn padding_reaches_the_minimum_of_bootp_and_no_further() {
     for (before, expected) in [(0, 300), (299, 300), (300, 300), (301, 301)] {
