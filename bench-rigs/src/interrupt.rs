@@ -28,12 +28,14 @@ pub fn catch() -> Result<()> {
     Ok(())
 }
 
+/// Whether there was an interrupt.
+pub fn was_noted() -> bool {
+    INTERRUPTED.get().is_some_and(|noted| noted.load(Ordering::Relaxed))
+}
+
 /// Fails if there was an interrupt.
 pub fn check() -> Result<()> {
-    match INTERRUPTED.get() {
-        Some(noted) if noted.load(Ordering::Relaxed) => Err(RigError::unexpected("interrupted")),
-        _ => Ok(()),
-    }
+    if was_noted() { Err(RigError::unexpected("interrupted")) } else { Ok(()) }
 }
 
 /// Waits until `done` says so; fails after `timeout` or at an interrupt, saying what was waited for.

@@ -5,9 +5,6 @@ use std::{
     net::SocketAddrV6,
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -112,7 +109,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<Summary> {
     if let Some(path) = &arguments.wrong {
         load.capture_wrong(begin_capture(path, &plan)?);
     }
-    let summary = until_interrupted(&control, || play(&plan, &mut load, &control))?;
+    let summary = play(&plan, &mut load, &control)?;
     print!("{summary}");
     if let Some(path) = &arguments.leases {
         load.save(path)?;
@@ -130,24 +127,6 @@ fn run(arguments: &Arguments) -> anyhow::Result<Summary> {
         println!("{}: {}", folder.display(), names.join(", "));
     }
     Ok(summary)
-}
-
-/// Does something; an interrupt meanwhile lets it come to an end.
-fn until_interrupted<T>(control: &Control, work: impl FnOnce() -> T) -> T {
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                if interrupt::check().is_err() {
-                    control.stop.store(true, Ordering::Relaxed);
-                }
-                thread::sleep(Duration::from_millis(20));
-            }
-        });
-        let result = work();
-        done.store(true, Ordering::Relaxed);
-        result
-    })
 }
 
 fn begin_capture(path: &Path, plan: &Plan) -> anyhow::Result<WrongCapture> {

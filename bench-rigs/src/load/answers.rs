@@ -9,7 +9,11 @@ use super::{
     fleet::Step,
     run::{Running, micros_between, wrapped},
 };
-use crate::{error::Result, message::Answer, sys};
+use crate::{
+    error::Result,
+    message::{Answer, Lease},
+    sys,
+};
 
 /// Bursts of answers that are taken in at a time, so that what they cause leaves together.
 const BURSTS: usize = 4;
@@ -84,18 +88,15 @@ impl Load {
                 self.rest(running, number);
             }
             (Step::Selected, MessageType::Ack) => {
+                let offered = client.known();
                 running.control.bound.fetch_add(1, Ordering::Relaxed);
                 self.acknowledge(running, number, answer, now);
+                self.compare(number, offered, &answer.lease);
             }
             (Step::Renewed | Step::Rebound | Step::Rebooted, MessageType::Ack) => {
                 let held = client.lease();
                 self.acknowledge(running, number, answer, now);
-                if let Some(held) = held.filter(|held| held.tuple() != answer.lease.tuple()) {
-                    self.ledger.forget(number, &held);
-                    self.ledger.violate(Violation::TupleChanged, || {
-                        format!("client {number} held {held:?} and was extended {:?}", answer.lease)
-                    });
-                }
+                self.compare(number, held, &answer.lease);
             }
             (Step::Renewed | Step::Rebound | Step::Rebooted, MessageType::Nak) => {
                 running.tally.refused += 1;
@@ -131,6 +132,16 @@ impl Load {
         running.tally.answered(kind, micros_between(client.asked_us, now));
         running.tally.complete(micros_between(client.scheduled_us, now));
         self.rest(running, number);
+    }
+
+    /// Checks that an ACK has the tuple of the OFFER or the lease before it.
+    fn compare(&mut self, number: u32, before: Option<Lease>, acknowledged: &Lease) {
+        if let Some(before) = before.filter(|before| before.tuple() != acknowledged.tuple()) {
+            self.ledger.forget(number, &before);
+            self.ledger.violate(Violation::TupleChanged, || {
+                format!("client {number} had {before:?} and was acknowledged {acknowledged:?}")
+            });
+        }
     }
 
     /// Checks what every OFFER and ACK must fulfil.

@@ -22,7 +22,7 @@ pub enum Violation {
     TwoGeometries,
     /// A port set with a reserved port in it (RFC 7618 §9).
     ReservedPort,
-    /// An extension came back with another tuple.
+    /// An ACK has another tuple than the OFFER that it follows, or than the lease that it extends.
     TupleChanged,
     /// The extension of a lease that was acknowledged was refused.
     LeaseLost,

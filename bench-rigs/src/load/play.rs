@@ -1,6 +1,6 @@
 //! The phases of a plan, one after another, and searches among them.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 
 use super::{
     Amount, Backoff, Control, Load, Pace, Pacing, Phase, PhaseReport, PhaseSpec, Plan, Scene,
@@ -35,7 +35,7 @@ impl Scene {
 pub fn play(plan: &Plan, load: &mut Load, control: &Control) -> Result<Summary> {
     let mut reports = Vec::new();
     for phase in &plan.phases {
-        if control.stop.load(Ordering::Relaxed) {
+        if control.is_over() {
             break;
         }
         let pacing = plan.pacing_of(phase);
@@ -83,7 +83,7 @@ fn find_highest(
     let mut best: Option<PhaseReport> = None;
     let mut last: Option<PhaseReport> = None;
     let found = search(&plan.search, |rate| {
-        if control.stop.load(Ordering::Relaxed) {
+        if control.is_over() {
             return Err(RigError::unexpected("interrupted in the middle of a search"));
         }
         if scene.work() == Work::New {

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     error::{Result, RigError},
+    interrupt,
     message::Lease,
     sys,
 };
@@ -72,12 +73,19 @@ pub struct Options {
 /// Talks to a load that runs on another thread.
 #[derive(Debug, Default)]
 pub struct Control {
-    /// Starts nothing new; what is under way is finished.
+    /// Starts nothing new; what is under way is finished. An [interrupt] says the same.
     pub stop: AtomicBool,
     /// ACKs received so far.
     pub acknowledged: AtomicU64,
     /// Those of them that made a lease where there was none: each stands in the log as a record of its own.
     pub bound: AtomicU64,
+}
+
+impl Control {
+    /// Whether nothing new is to be started.
+    pub(super) fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || interrupt::was_noted()
+    }
 }
 
 /// Clients, their memory and their sockets.
@@ -239,7 +247,7 @@ impl Load {
                 effort.idle_us += now - last_us;
             }
             last_us = now;
-            if control.stop.load(Ordering::Relaxed) {
+            if control.is_over() {
                 running.wanted = running.tally.started;
                 let since = *stopped.get_or_insert(now);
                 if now - since > patience_us {

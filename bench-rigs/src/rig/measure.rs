@@ -131,10 +131,12 @@ pub fn options(stage: &Stage, who: Who, clients: u32, pace: Pace) -> Options {
     }
 }
 
-/// Runs a phase until its time is over; what is under way then is finished.
+/// Runs a phase until its time is over; what is under way then is finished. Fails if it was interrupted.
 fn run_for(load: &mut Load, work: Work, duration: Duration) -> Result<PhaseReport> {
     let phase = Phase { work, exchanges: None, lasts: Some(duration) };
-    load.run(phase, &Control::default())
+    let report = load.run(phase, &Control::default())?;
+    interrupt::check()?;
+    Ok(report)
 }
 
 /// Exchanges in a closed loop: new leases, then renewals, each for so many seconds.

@@ -152,8 +152,8 @@ fn other_traffic_of_the_interface_passes() {
     drop(load);
 }
 
-/// What a server that lies says in its answer to a message of this transaction: identifier, PSID and seconds.
-type Lie = fn(&mut [u8; IDENTIFIER_LENGTH]) -> (u16, u32);
+/// What a server that lies says in an answer of this kind: identifier, PSID and seconds.
+type Lie = fn(MessageType, &mut [u8; IDENTIFIER_LENGTH]) -> (u16, u32);
 
 /// Answers queries with one lease for all, until none comes for a while.
 fn answer(socket: &UdpSocket, lie: Lie) {
@@ -164,11 +164,11 @@ fn answer(socket: &UdpSocket, lie: Lie) {
         let view = View::parse_request(query.message).unwrap();
         let mut identifier = [0; IDENTIFIER_LENGTH];
         view.client_identifier().unwrap().copy_to(&mut identifier).unwrap();
-        let (psid, seconds) = lie(&mut identifier);
         let kind = match view.kind() {
             MessageType::Discover => MessageType::Offer,
             _ => MessageType::Ack,
         };
+        let (psid, seconds) = lie(kind, &mut identifier);
         let mut w = Writer::new(&mut reply);
         let envelope = begin_response(&mut w, query.relays);
         let yiaddr = Ipv4Addr::new(10, 0, 0, 1);
@@ -202,14 +202,15 @@ fn answer(socket: &UdpSocket, lie: Lie) {
 /// Every kind of lie is seen through AF_XDP as it is through sockets.
 #[test]
 fn a_server_that_lies_is_found_out() {
-    let lies: [(&str, Lie); 4] = [
-        ("held-twice", |_| (5, 3600)),
-        ("reserved-port", |_| (0, 3600)),
-        ("times", |_| (5, 0)),
-        ("client-identifier", |identifier| {
+    let lies: [(&str, Lie); 5] = [
+        ("held-twice", |_, _| (5, 3600)),
+        ("reserved-port", |_, _| (0, 3600)),
+        ("times", |_, _| (5, 0)),
+        ("client-identifier", |_, identifier| {
             identifier[14] ^= 1;
             (5, 3600)
         }),
+        ("tuple-changed", |kind, _| (if kind == MessageType::Offer { 5 } else { 6 }, 3600)),
     ];
     for backend in [Backend::Udp, backend(Attach::Auto)] {
         for (name, lie) in lies {
