@@ -42,7 +42,7 @@ use self::{
 };
 use crate::{
     lease::{
-        Leases,
+        Claims, Leases,
         client::{Client, Records},
         key::{IdentitySecret, LinkId, SiteId},
         promise::Promise,
@@ -245,9 +245,9 @@ impl Engine {
 
     /// Locks what the sender of a query has on `link`. Lock no other client meanwhile.
     fn lock(&self, exchange: &Exchange<'_>, link: LinkId) -> Client<'_> {
-        let client = self.leases.lock(exchange.client.identity.on(link));
-        let reserved = self.reservations.find(exchange, link, &self.secret);
-        client.at_site(exchange.site).entitled_to(reserved)
+        let entitled = self.reservations.find(exchange, link, &self.secret);
+        let claims = Claims { site: exchange.site, entitled };
+        self.leases.lock_with(exchange.client.identity.on(link), claims)
     }
 
     /// The link of a number that the chooser gave, or that a pool of this configuration has.

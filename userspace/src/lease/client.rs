@@ -22,6 +22,20 @@ use super::{
     stamp::Now,
 };
 
+/// What is known of a client besides its identity.
+#[derive(Clone, Copy, Debug)]
+pub struct Claims {
+    /// Where it is: it takes part in the limit of its site.
+    pub site: SiteId,
+    /// The slot that it may have though it is withheld from everybody else.
+    pub entitled: Option<Location>,
+}
+
+impl Claims {
+    /// Nothing is known.
+    pub const NONE: Claims = Claims { site: SiteId::UNKNOWN, entitled: None };
+}
+
 /// A client, with its shard locked.
 pub struct Client<'l> {
     pub(super) leases: &'l Leases,
@@ -34,21 +48,16 @@ pub struct Client<'l> {
 }
 
 impl<'l> Client<'l> {
-    pub(super) fn new(leases: &'l Leases, shard: Shard<'l>, key: BindingKey) -> Self {
+    #[inline]
+    pub(super) fn new(
+        leases: &'l Leases,
+        shard: Shard<'l>,
+        key: BindingKey,
+        claims: Claims,
+    ) -> Self {
         let place = shard.find(key);
-        Client { leases, shard, key, place, site: SiteId::UNKNOWN, entitled: None }
-    }
-
-    /// The same client, of whom it is known where it is: it takes part in the limit of its site.
-    #[must_use]
-    pub fn at_site(self, site: SiteId) -> Self {
-        Client { site, ..self }
-    }
-
-    /// The same client, which may have `at` though it is withheld from everybody else.
-    #[must_use]
-    pub fn entitled_to(self, at: Option<Location>) -> Self {
-        Client { entitled: at, ..self }
+        let Claims { site, entitled } = claims;
+        Client { leases, shard, key, place, site, entitled }
     }
 
     /// The withheld slot that this client may have.

@@ -46,7 +46,7 @@ use std::{
     sync::Arc,
 };
 
-pub use client::Client;
+pub use client::{Claims, Client};
 pub use recovery::{Recovered, Recovery};
 
 use self::{
@@ -95,7 +95,7 @@ pub struct Features {
     pub leases_per_site_max: u32,
     /// Whether leases have softwires, each with an address of its own (RFC 8539).
     pub softwires: bool,
-    /// Tuples that only those clients get that are [entitled](Client::entitled_to) to them.
+    /// Tuples that only those clients get that are [entitled](Claims::entitled) to them.
     pub withheld: Vec<Tuple>,
 }
 
@@ -221,9 +221,14 @@ impl Leases {
         self.settings.watermarks.keeps(promise) || !holds(Rule::RepetitionsWait)
     }
 
-    /// Locks the client's shard. Lock no other client meanwhile.
+    /// Locks the shard of a client of whom nothing else is known. Lock no other client meanwhile.
     pub fn lock(&self, key: BindingKey) -> Client<'_> {
-        Client::new(self, self.shard_of(key).lock(), key)
+        self.lock_with(key, Claims::NONE)
+    }
+
+    /// Locks the client's shard. Lock no other client meanwhile.
+    pub fn lock_with(&self, key: BindingKey, claims: Claims) -> Client<'_> {
+        Client::new(self, self.shard_of(key).lock(), key, claims)
     }
 
     /// Asks for the memory by which the client is found. First of the two steps after which its lock takes less time.
