@@ -133,25 +133,11 @@ impl Bitmap {
     /// The first stripe from `home` on that has room, as far as marks say. `None`: all are full.
     #[inline]
     fn nearest_open(&self, home: usize) -> Option<usize> {
-        // Nearly always the home's own shard has room, and then the marks of shards are not waited for.
-        self.open_in(home / STRIPES, home).or_else(|| self.nearest_open_beyond(home))
-    }
-
-    /// The first stripe of this shard from `home` on that has room, as far as marks say.
-    #[inline]
-    fn open_in(&self, shard: usize, home: usize) -> Option<usize> {
-        let open = !self.summaries[shard].0.load(Ordering::Relaxed);
-        (open != 0).then(|| shard * STRIPES + first_from(open, home % STRIPES))
-    }
-
-    /// The same as [`nearest_open`](Self::nearest_open) where the home's shard is full.
-    #[inline(never)]
-    fn nearest_open_beyond(&self, home: usize) -> Option<usize> {
         loop {
             let shard = self.nearest_shard(home / STRIPES)?;
-            let found = self.open_in(shard, home);
-            if found.is_some() {
-                return found;
+            let open = !self.summaries[shard].0.load(Ordering::Relaxed);
+            if open != 0 {
+                return Some(shard * STRIPES + first_from(open, home % STRIPES));
             }
             // Whoever has marked its last stripe may not have come to the shard's own mark.
             self.mark_shard(shard);
